@@ -1,0 +1,1 @@
+"""One file per check; the registry in ``rlsaudit.check`` finds them all."""

@@ -1,0 +1,82 @@
+"""What every way of looking produces: findings and cells, with the words of the isolation contract."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["critical", "high", "medium", "low", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low", "info")
+
+Property = Literal["read", "write", "forge", "closed", "carryover", "interference", "alive", "detector", ""]
+"""The isolation contract; empty for a finding about configuration (a missing FORCE, say)."""
+
+State = Literal["leak", "not covered", "waived", "held", "proven", "no privilege"]
+Source = Literal["check", "prove", "probe"]
+
+
+def at_least(severity: Severity, threshold: Severity) -> bool:
+    """True when ``severity`` is as bad as ``threshold`` or worse."""
+    return SEVERITIES.index(severity) <= SEVERITIES.index(threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One defect, with its evidence.  ``id`` is given by the report (F-1, F-2 …), everything else by the finder."""
+
+    check: str
+    """``RLS001`` of a check; ``PROBE-READ`` and the like of the probe; ``PROVE`` of the prover."""
+    source: Source
+    title: str
+    """What is wrong in a few words, without names: the same for all findings of its kind."""
+    severity: Severity
+    object: str
+    """The object at fault as people write it: ``public.invoices``, ``public.f(int)``, ``role app_user``."""
+    message: str
+    """What happened here and why it matters, in one or two sentences with this schema's names; no tenant values."""
+    property: Property = ""
+    relation: str = ""
+    """Qualified relation whose rows are at stake, when there is one."""
+    command: str = ""
+    role: str = ""
+    fix: str = ""
+    """SQL that closes it."""
+    replay: str = ""
+    """Text of the psql script that shows it (probe only)."""
+    confirmed: bool = False
+    """The replay script was run by psql and printed LEAK."""
+    rationale: str = ""
+    standards: tuple[str, ...] = ()
+    id: str = ""
+    status: Literal["open", "waived"] = "open"
+
+    @builtins.property  # the field above has the name
+    def fingerprint(self) -> str:
+        """Stable across runs: the kind and the place, not the wording."""
+        parts = (self.check, self.property, self.relation, self.object, self.command, self.role)
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The state of one relation × role × command; ``reason`` says what was tried, or why nothing could be."""
+
+    relation: str
+    role: str
+    command: str
+    state: State
+    trials: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyResult:
+    """One property of the isolation contract over the whole run, or for one role."""
+
+    property: Property
+    role: str
+    outcome: Literal["held", "leak", "not covered"]
+    trials: int
+    reason: str

@@ -1,0 +1,165 @@
+"""What a report file imports: the finished Report, the writer decorator, and the registry of formats.
+
+``evidence.json`` is the only serialised form of a Report; every other format is a pure function of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Literal
+
+from rlsaudit.errors import UsageError
+from rlsaudit.finding import Cell, Finding, PropertyResult
+
+SCHEMA_VERSION = "1.0"
+
+Verdict = Literal["clean", "exceptions", "not trustworthy"]
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationEntry:
+    """One relation of the catalog: what it is and what became of it."""
+
+    relation: str
+    kind: str
+    class_: str
+    why: str
+    owner: str
+    outcome: Literal["leak", "not covered", "waived", "isolated", "no app privilege", "not tenant data"]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """A policy as the server holds it."""
+
+    relation: str
+    name: str
+    command: str
+    permissive: bool
+    roles: tuple[str, ...]
+    using: str | None
+    check: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleEntry:
+    """A role that matters here, and what it may step around."""
+
+    name: str
+    login: bool
+    application: bool
+    superuser: bool
+    bypassrls: bool
+    owns: int
+    """Tenant relations owned."""
+    inherits: tuple[str, ...]
+    may_set: tuple[str, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What is needed to trust the record or to make it again; never a password."""
+
+    tool_version: str
+    source: str
+    command: tuple[str, ...]
+    configuration_hash: str
+    server_version: str
+    scratch_version: str
+    system_identifier: str
+    database: str
+    session_role: str
+    session_exempt: bool
+    catalog_fingerprint: str
+    seed: int
+    runner_clock: str
+    server_clock: str
+    python_version: str
+    checks: tuple[str, ...]
+    started_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    phases: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    verdict: Verdict
+    exit_code: int
+    sentence: str
+    """The verdict in one sentence, for headings."""
+    reasons: tuple[str, ...]
+    """Why this exit code, each a sentence; empty when clean."""
+    population: tuple[PopulationEntry, ...]
+    population_counted: int
+    """Relations as counted by an independent second query; equals len(population) or the run is not trustworthy."""
+    cells: tuple[Cell, ...]
+    findings: tuple[Finding, ...]
+    properties: tuple[PropertyResult, ...]
+    policies: tuple[PolicyEntry, ...]
+    roles: tuple[RoleEntry, ...]
+    context: tuple[str, ...]
+    """How a session says for whom it acts, as lines of text: the statements of each persona and where they come from."""
+    notes: tuple[str, ...]
+    """What the run did on its own (roles it created, roles it allowed to log in …)."""
+    limits: tuple[str, ...]
+    """What was not tested, by design."""
+    statements: int
+    """Statements that the probe ran."""
+    tenants: int
+    provenance: Provenance
+    timing: Timing
+    fail_on: str = "medium"
+    waivers: tuple[str, ...] = field(default=())
+
+
+Writer = Callable[[Report], str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """An output format: ``write`` turns a Report into the text of ``filename``."""
+
+    name: str
+    filename: str
+    write: Writer
+    description: str
+
+
+def format_(name: str, *, filename: str, description: str) -> Callable[[Writer], Format]:
+    """Declare an output format in a file of reports/."""
+
+    def declare(write: Writer) -> Format:
+        return Format(name, filename, write, description)
+
+    return declare
+
+
+@cache
+def formats() -> dict[str, Format]:
+    """Every format by name: the files of rlsaudit.reports and the entry points of group ``rlsaudit.reports``."""
+    package = importlib.import_module("rlsaudit.reports")
+    modules = [importlib.import_module(f"rlsaudit.reports.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found: Iterable[object] = [value for module in modules for value in vars(module).values()]
+    found = [*found, *(entry.load() for entry in entry_points(group="rlsaudit.reports"))]
+    return {one.name: one for one in found if isinstance(one, Format)}
+
+
+def chosen(names: Iterable[str]) -> tuple[Format, ...]:
+    """The formats with these names.  Raises UsageError for an unknown one, naming those there are."""
+    known = formats()
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown format {name!r}: choose from {', '.join(sorted(known))}")
+    return tuple(known[name] for name in names)

@@ -1,0 +1,102 @@
+"""What is tenant data, whose it is, and how a session says for whom it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+RelationClass = Literal[
+    "tenant",  # rows belong to a tenant, by a key column or through foreign keys
+    "registry",  # one row per tenant
+    "membership",  # ties principals to tenants; policies read it
+    "principal",  # users, without a tenant key of their own
+    "global",  # the same for every tenant
+    "infrastructure",  # migrations, job bookkeeping, sequences
+    "unclassified",
+]
+
+TENANT_DATA: frozenset[RelationClass] = frozenset({"tenant", "registry", "membership", "principal"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One foreign key on the way from a child to the relation that holds the key."""
+
+    constraint: int
+    relation: int
+    """The referenced relation's OID."""
+    columns: tuple[str, ...]
+    referenced_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One relation's class, with the reason, and where its tenant key is."""
+
+    relation: int
+    kind: RelationClass
+    why: str
+    key: str | None = None
+    """Name of the key column, here when ``path`` is empty, else in the last relation of ``path``."""
+    path: tuple[Step, ...] = ()
+    shared_rows: bool = False
+    """A NULL key means a row shared by all tenants."""
+    declared: bool = False
+    """Said by the configuration rather than inferred."""
+
+    @property
+    def tenant_data(self) -> bool:
+        return self.kind in TENANT_DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """One way to act for a tenant: SQL statements with ``:tenant`` and ``:user`` for quoted literals."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """How a session says for whom it acts."""
+
+    personas: tuple[Persona, ...] = ()
+    settings: tuple[str, ...] = ()
+    """Names of the settings that policies and their functions read."""
+    reset: tuple[str, ...] = ()
+    """Statements a pool runs at check-in, e.g. ``DISCARD ALL``."""
+    why: str = ""
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationRole:
+    oid: int
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Tenancy:
+    """The whole inference, each part with its reason; ``rlsaudit init`` writes it as configuration."""
+
+    relations: Mapping[int, Classified] = field(default_factory=dict)
+    key_columns: tuple[str, ...] = ()
+    """Names that tenant keys bear in this schema, most used first."""
+    key_type: str = "text"
+    """Base type of the tenant key."""
+    user_type: str = "text"
+    registry: int | None = None
+    context: Context = Context()
+    roles: tuple[ApplicationRole, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def of(self, relation: int) -> Classified:
+        """Raises KeyError for a relation out of scope; every relation of the catalog is in it."""
+        return self.relations[relation]
+
+    def tenant_data(self) -> tuple[int, ...]:
+        """OIDs of the relations whose rows belong to tenants, in catalog order."""
+        return tuple(oid for oid, classified in self.relations.items() if classified.tenant_data)
