@@ -60,6 +60,16 @@ class RoleEntry:
     inherits: tuple[str, ...]
     may_set: tuple[str, ...]
     why: str = ""
+    exempt: str = ""
+    """Why row security does not bind it on some tenant relation (``BYPASSRLS``, ``owner without FORCE``); else empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandardEntry:
+    """A control of a standard, and the checks of this run that bear on it."""
+
+    standard: str
+    checks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,8 @@ class Report:
     timing: Timing
     fail_on: str = "medium"
     waivers: tuple[str, ...] = field(default=())
+    standards: tuple[StandardEntry, ...] = field(default=())
+    """Controls that the checks run map to, so that a report can also say where nothing was found."""
 
 
 Writer = Callable[[Report], str]

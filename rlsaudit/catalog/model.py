@@ -17,9 +17,7 @@ from rlsaudit.catalog.identifiers import qualified
 PUBLIC = 0
 T = TypeVar("T")
 
-RelationKind = Literal[
-    "table", "partitioned table", "view", "materialized view", "foreign table", "sequence"
-]
+RelationKind = Literal["table", "partitioned table", "view", "materialized view", "foreign table", "sequence"]
 Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
 PolicyCommand = Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
 COMMANDS: tuple[Command, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -39,6 +37,8 @@ class Server:
     in_recovery: bool
     clock: str
     """Server time of the snapshot, ISO 8601 with offset."""
+    database_owner: int = 0
+    """OID of the role that is implicitly a member of pg_database_owner."""
 
     @property
     def major(self) -> int:
@@ -98,6 +98,8 @@ class Column:
     identity: Literal["", "always", "by default"] = ""
     generated: Literal["", "stored", "virtual"] = ""
     enum_labels: tuple[str, ...] = ()
+    domain_checks: tuple[str, ...] = ()
+    """CHECK definitions of its domains, innermost first, over ``VALUE``: ``CHECK ((VALUE > 0))``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,10 @@ class Relation:
         return next((c for c in self.columns if c.number == number), None)
 
     def _flag(self, option: str) -> bool:
-        return any(o.lower() in (f"{option}=true", f"{option}=on", f"{option}=1", f"{option}=yes") for o in self.options)
+        return any(
+            o.lower() in (f"{option}=true", f"{option}=on", f"{option}=1", f"{option}=yes")
+            for o in self.options
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +276,9 @@ class Rule:
     definition: str
 
 
-GrantTarget = Literal["relation", "column", "schema", "function", "database", "type", "parameter", "large object"]
+GrantTarget = Literal[
+    "relation", "column", "schema", "function", "database", "type", "parameter", "large object"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,10 +338,12 @@ class Setting:
 class Dependency:
     """A relation, policy or function that an object mentions (``pg_depend``).
 
-    Sources: views and materialized views (through their rule), policies, triggers' WHEN, defaults, BEGIN ATOMIC bodies.
+    Sources: views and materialized views (through their rule), policies, triggers' WHEN, defaults, BEGIN ATOMIC
+    bodies, rules other than a view's own.  Left out: what the object is attached to (a policy's own table, a
+    trigger's function).
     """
 
-    source_kind: Literal["relation", "policy", "function", "trigger"]
+    source_kind: Literal["relation", "policy", "function", "trigger", "rule"]
     source: int
     target_kind: Literal["relation", "function"]
     target: int

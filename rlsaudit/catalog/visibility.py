@@ -1,14 +1,30 @@
 """Who may do what, and which policies bind whom: pure functions over a Catalog.
 
-Mirrors the server's rules (PostgreSQL manual 5.8 Privileges, 5.9 Row Security Policies, 22.3 Role Membership), so that
-a saved snapshot answers as the server would; tests hold the answers against has_table_privilege and its family.
+Mirrors the server's rules (PostgreSQL manual 5.8 Privileges, 5.9 Row Security Policies, 22.3 Role
+Membership), so that a saved snapshot answers as the server would; tests hold the answers against
+has_table_privilege and its family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
-from rlsaudit.catalog.model import Catalog, Command, Function, Policy, Relation
+from rlsaudit.catalog.model import PUBLIC, Catalog, Command, Function, GrantTarget, Policy, Relation, Role
+
+_TABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
+_SEQUENCE = frozenset({"SELECT", "UPDATE", "USAGE"})
+_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+_NOTHING: Mapping[int, frozenset[str]] = {}
+
+# Predefined roles and what they give on every relation.  The server asks whether the role HAS them, as
+# it asks for any other grantee, so INHERIT counts.
+_PREDEFINED = {
+    "pg_read_all_data": frozenset({"SELECT"}),
+    "pg_write_all_data": frozenset({"INSERT", "UPDATE", "DELETE"}),
+    "pg_maintain": frozenset({"MAINTAIN"}),
+}
 
 
 class Visibility:
@@ -16,42 +32,237 @@ class Visibility:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self._roles: dict[int, Role] = {role.oid: role for role in catalog.roles}
+        self._everyone = frozenset(self._roles)
+        self._table = _TABLE | {"MAINTAIN"} if catalog.server.version_num >= 170000 else _TABLE
+        self._inherits: dict[int, frozenset[int]] = {}
+        self._becomes: dict[int, frozenset[int]] = {}
+        self._privileges: dict[tuple[int, int], frozenset[str]] = {}
+        self._everywhere: dict[int, frozenset[str]] = {}
+        self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
 
     def inherits(self, role: int) -> frozenset[int]:
-        """Roles whose privileges ``role`` holds without SET ROLE: itself and the INHERIT closure (PUBLIC not listed)."""
+        """Roles whose privileges ``role`` holds without SET ROLE: itself and the INHERIT closure.
+
+        PUBLIC is not listed; for a superuser it is all roles, as the server has it.
+        """
+        if role not in self._inherits:
+            self._inherits[role] = (
+                self._everyone if self._superuser(role) else _closure(role, self._inherit_edges)
+            )
+        return self._inherits[role]
 
     def becomes(self, role: int) -> frozenset[int]:
         """Roles that a session of ``role`` can SET ROLE to, itself included; all of them for a superuser."""
+        if role not in self._becomes:
+            self._becomes[role] = self._everyone if self._superuser(role) else _closure(role, self._set_edges)
+        return self._becomes[role]
 
     def owns(self, role: int, owner: int) -> bool:
         """True when ``role`` has the rights of ``owner`` without SET ROLE."""
+        return owner in self.inherits(role)
 
     def privileges(self, role: int, relation: Relation) -> frozenset[str]:
-        """Effective privileges on the relation as a whole: SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER,
-        MAINTAIN (17+), USAGE (sequences); counts ownership, superuser, PUBLIC, inheritance and the predefined roles
-        pg_read_all_data, pg_write_all_data and pg_maintain."""
+        """Effective privileges on the relation as a whole: SELECT, INSERT, UPDATE, DELETE, TRUNCATE,
+        REFERENCES, TRIGGER, MAINTAIN (17+), USAGE (sequences); counts ownership, superuser, PUBLIC, inheritance
+        and the predefined roles pg_read_all_data, pg_write_all_data and pg_maintain.
+
+        An owner holds what the ACL gives it: it can have revoked its own privileges.
+        """
+        key = (role, relation.oid)
+        found = self._privileges.get(key)
+        if found is None:
+            applicable = _SEQUENCE if relation.kind == "sequence" else self._table
+            if self._superuser(role):
+                found = applicable
+            else:
+                found = self._held(role, self._relation_grants.get(relation.oid, _NOTHING))
+                found |= self._predefined(role) & applicable
+            self._privileges[key] = found
+        return found
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
-        """True when the privilege is held on the relation or on any of its columns, and USAGE on its schema."""
+        """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
+        if command not in self.privileges(role, relation) and not self._column_numbers(
+            role, relation, command
+        ):
+            return False
+        return self.may_use_schema(role, relation.schema)
 
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
-        """Names of the columns on which ``role`` holds the privilege (all of them for a table-level grant)."""
+        """Names of the columns on which ``role`` holds the privilege (all for a table-level grant)."""
+        if command in self.privileges(role, relation):
+            return tuple(column.name for column in relation.columns)
+        numbers = self._column_numbers(role, relation, command)
+        return (
+            tuple(column.name for column in relation.columns if column.number in numbers) if numbers else ()
+        )
 
     def may_execute(self, role: int, function: Function) -> bool:
         """EXECUTE on the function and USAGE on its schema."""
+        if self._superuser(role):
+            return True
+        held = self._held(role, self._function_grants.get(function.oid, _NOTHING))
+        return "EXECUTE" in held and self.may_use_schema(role, function.schema)
 
-    def may_use_schema(self, role: int, schema: str) -> bool: ...
+    def may_use_schema(self, role: int, schema: str) -> bool:
+        """USAGE on the schema; the system's own schemas are open to everyone."""
+        return schema in _SYSTEM_SCHEMAS or "USAGE" in self._schema_privileges(role, schema)
 
-    def may_create_in(self, role: int, schema: str) -> bool: ...
+    def may_create_in(self, role: int, schema: str) -> bool:
+        """CREATE on the schema."""
+        return "CREATE" in self._schema_privileges(role, schema)
 
     def exempt(self, role: int, relation: Relation) -> str | None:
         """Why row security does not bind ``role`` on this relation, or None when it does.
 
         ``superuser``, ``BYPASSRLS``, ``owner without FORCE``, ``row security is off``.
         """
+        attributes = self._roles.get(role)
+        if attributes is not None and attributes.superuser:
+            return "superuser"
+        if attributes is not None and attributes.bypassrls:
+            return "BYPASSRLS"
+        if not relation.rls_enabled:
+            return "row security is off"
+        if not relation.rls_forced and self.owns(role, relation.owner):
+            return "owner without FORCE"
+        return None
 
     def policies(self, role: int, relation: Relation, command: Command) -> tuple[Policy, ...]:
         """Policies that apply to ``role`` for ``command`` (ALL included), permissive and restrictive."""
+        held = self.inherits(role)
+        return tuple(
+            policy
+            for policy in self.catalog.policies_of(relation.oid)
+            if policy.command in ("ALL", command)
+            and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
+        )
 
     def granted_roles(self, relation: Relation, command: str) -> Iterable[int]:
         """Roles (PUBLIC excluded, superusers excluded) that effectively hold ``command`` on the relation."""
+        return tuple(
+            role.oid
+            for role in self.catalog.roles
+            if not role.superuser and self.may(role.oid, relation, command)
+        )
+
+    def _superuser(self, role: int) -> bool:
+        attributes = self._roles.get(role)
+        return attributes is not None and attributes.superuser
+
+    def _held(self, role: int, grants: Mapping[int, frozenset[str]]) -> frozenset[str]:
+        """Union of the privileges granted to PUBLIC and to the roles that ``role`` has."""
+        held = self.inherits(role)
+        found = grants.get(PUBLIC, frozenset())
+        for grantee, privileges in grants.items():
+            if grantee in held:
+                found |= privileges
+        return found
+
+    def _predefined(self, role: int) -> frozenset[str]:
+        """What the predefined roles give ``role`` on every relation."""
+        if role not in self._everywhere:
+            names = {self._roles[oid].name for oid in self.inherits(role) if oid in self._roles}
+            self._everywhere[role] = frozenset[str]().union(
+                *(_PREDEFINED[name] for name in names & _PREDEFINED.keys())
+            )
+        return self._everywhere[role]
+
+    def _schema_privileges(self, role: int, schema: str) -> frozenset[str]:
+        key = (role, schema)
+        if key not in self._in_schema:
+            oid = self._schema_oids.get(schema)
+            if oid is None:
+                found = frozenset[str]()
+            elif self._superuser(role):
+                found = frozenset({"USAGE", "CREATE"})
+            else:
+                found = self._held(role, self._schema_grants.get(oid, _NOTHING))
+                if self._predefined(role) & {"SELECT", "INSERT"}:
+                    found |= {"USAGE"}
+            self._in_schema[key] = found
+        return self._in_schema[key]
+
+    def _column_numbers(self, role: int, relation: Relation, command: str) -> set[int]:
+        """Numbers of the columns with a grant of their own; system columns do not count, as on the server."""
+        by_column = self._column_grants.get(relation.oid)
+        if not by_column:
+            return set()
+        return {
+            number
+            for number, grants in by_column.items()
+            if number > 0 and command in self._held(role, grants)
+        }
+
+    @cached_property
+    def _inherit_edges(self) -> dict[int, set[int]]:
+        return self._edges(
+            {(m.member, m.role) for m in self.catalog.memberships if m.inherit}, before_16=True
+        )
+
+    @cached_property
+    def _set_edges(self) -> dict[int, set[int]]:
+        return self._edges({(m.member, m.role) for m in self.catalog.memberships if m.set}, before_16=False)
+
+    def _edges(self, pairs: set[tuple[int, int]], *, before_16: bool) -> dict[int, set[int]]:
+        """``pairs`` and the implicit membership of the database's owner in pg_database_owner.
+
+        Before PostgreSQL 16 that one, too, gives its privileges only to an owner with the INHERIT attribute.
+        """
+        edges: dict[int, set[int]] = defaultdict(set)
+        for member, role in pairs:
+            edges[member].add(role)
+        owner = self._roles.get(self.catalog.server.database_owner)
+        implicit = self.catalog.role_named("pg_database_owner")
+        if (
+            owner
+            and implicit
+            and (owner.inherit or not before_16 or self.catalog.server.version_num >= 160000)
+        ):
+            edges[owner.oid].add(implicit.oid)
+        return edges
+
+    @cached_property
+    def _schema_oids(self) -> dict[str, int]:
+        return {schema.name: schema.oid for schema in self.catalog.schemas}
+
+    @cached_property
+    def _relation_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+        return self._grants("relation")
+
+    @cached_property
+    def _schema_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+        return self._grants("schema")
+
+    @cached_property
+    def _function_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+        return self._grants("function")
+
+    def _grants(self, target: GrantTarget) -> Mapping[int, Mapping[int, frozenset[str]]]:
+        """Object → grantee → privileges; equal sets of privileges are one object."""
+        found: dict[int, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for grant in self.catalog.grants:
+            if grant.target == target:
+                found[grant.object][grant.grantee].add(grant.privilege)
+        return {oid: {who: frozenset(what) for who, what in acl.items()} for oid, acl in found.items()}
+
+    @cached_property
+    def _column_grants(self) -> Mapping[int, Mapping[int, Mapping[int, frozenset[str]]]]:
+        """Relation → column number → grantee → privileges."""
+        found: dict[int, dict[int, dict[int, frozenset[str]]]] = defaultdict(lambda: defaultdict(dict))
+        for grant in self.catalog.grants:
+            if grant.target == "column":
+                acl = found[grant.object][grant.column]
+                acl[grant.grantee] = acl.get(grant.grantee, frozenset()) | {grant.privilege}
+        return found
+
+
+def _closure(start: int, edges: Mapping[int, set[int]]) -> frozenset[int]:
+    """``start`` and all that can be reached from it."""
+    found, todo = {start}, [start]
+    while todo:
+        new = edges.get(todo.pop(), set()) - found
+        found |= new
+        todo.extend(new)
+    return frozenset(found)

@@ -89,6 +89,10 @@ class Tenancy:
     """Base type of the tenant key."""
     user_type: str = "text"
     registry: int | None = None
+    principal_columns: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Relation OID → columns that policies compare with the acting user."""
+    key_values: tuple[str, ...] = ()
+    """Tenant keys that the schema itself names (list partitions, say); seeding must use these."""
     context: Context = Context()
     roles: tuple[ApplicationRole, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,0 +1,142 @@
+"""How long reading the catalog takes, against the same queries fetched raw, on 500, 2,000 and 5,000 tables.
+
+    python bench/audit_scale.py [--pg-bin DIR] [N …]
+
+Each table has 12 columns, two policies, three indexes, a foreign key, a CHECK and grants to two roles; every
+tenth has a view.  ``raw`` is the time of the queries alone (fetchall, rows thrown away) in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.catalog import load
+from rlsaudit.catalog.load import load_catalog
+from rlsaudit.catalog.model import COMMANDS, Catalog
+from rlsaudit.catalog.snapshot import fingerprint, parse, save
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.source.server import ScratchServer
+
+TABLE = """
+CREATE TABLE {table} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id integer NOT NULL,
+    parent_id bigint REFERENCES {parent}, name text NOT NULL, email varchar(200),
+    state text DEFAULT 'new' CHECK (state IN ('new', 'open', 'closed')),
+    amount numeric(12, 2) DEFAULT 0, tags text[], document jsonb, due date,
+    created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz, UNIQUE (tenant_id, name));
+CREATE INDEX ON {table} (tenant_id, created_at);
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON {table} USING (tenant_id = current_setting('app.tenant_id', true)::int);
+CREATE POLICY owner ON {table} AS RESTRICTIVE FOR DELETE TO app
+    USING (state <> 'closed' AND EXISTS (SELECT FROM {parent} p WHERE p.tenant_id = {table}.tenant_id));
+GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO app;
+GRANT SELECT, UPDATE (name, state) ON {table} TO reader;
+"""
+VIEW = (
+    "CREATE VIEW {view} WITH (security_invoker) AS SELECT id, tenant_id FROM {table} WHERE state <> 'closed'"
+)
+
+
+def build(connection: psycopg.Connection[Any], tables: int) -> None:
+    connection.execute(
+        "DO $$ BEGIN CREATE ROLE app LOGIN; CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN END $$"
+    )
+    for number in range(tables):
+        table, parent = sql.Identifier(f"table_{number}"), sql.Identifier(f"table_{max(number - 1, 0)}")
+        connection.execute(sql.SQL(TABLE).format(table=table, parent=parent))
+        if number % 10 == 0:
+            connection.execute(sql.SQL(VIEW).format(view=sql.Identifier(f"view_{number}"), table=table))
+        if number % 100 == 99:
+            connection.commit()  # a transaction holds one lock per relation
+    connection.commit()
+
+
+def raw(connection: psycopg.Connection[Any]) -> Callable[[], None]:
+    """A function that runs what load_catalog runs and throws the rows away."""
+    statements: list[tuple[Any, Any]] = []
+    rows = load._rows
+
+    def remember(cursor: Any, query: Any, parameters: Any = None) -> Any:
+        statements.append((query, parameters))
+        return rows(cursor, query, parameters)
+
+    load._rows = remember
+    try:
+        load_catalog(connection)
+    finally:
+        load._rows = rows
+
+    def run() -> None:
+        with load._transaction(connection), connection.cursor() as cursor:
+            for query, parameters in statements:
+                cursor.execute(query, parameters).fetchall()
+
+    return run
+
+
+def best(function: Callable[[], object], times: int = 5) -> float:
+    """Median of some runs, in seconds."""
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def sweep(catalog: Catalog) -> int:
+    """Ask Visibility everything a report asks, for ten roles."""
+    visibility, count = Visibility(catalog), 0
+    for role in catalog.roles[:10]:
+        for relation in catalog.relations:
+            visibility.exempt(role.oid, relation)
+            for command in COMMANDS:
+                count += visibility.may(role.oid, relation, command)
+                visibility.policies(role.oid, relation, command)
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", type=int, default=[500, 2000, 5000])
+    parser.add_argument("--pg-bin", type=Path)
+    arguments = parser.parse_args()
+    with ScratchServer(arguments.pg_bin) as server:
+        print(f"PostgreSQL {server.version}, seconds, median of 5")
+        for tables in arguments.tables:
+            name = f"bench_{tables}"
+            server.create_database(name)
+            with server.connect(dbname=name) as connection:
+                connection.autocommit = False
+                build(connection, tables)
+                report(tables, connection)
+
+
+def report(tables: int, connection: psycopg.Connection[Any]) -> None:
+    fetch, load_time = best(raw(connection)), best(lambda: load_catalog(connection))
+    catalog = load_catalog(connection)
+    text = save(catalog)
+    rest = {
+        "visibility": best(lambda: sweep(catalog), 1),
+        "save": best(lambda: save(catalog), 1),
+        "parse": best(lambda: parse(text), 1),
+        "fingerprint": best(lambda: fingerprint(catalog), 1),
+    }
+    print(
+        f"{tables:>6} tables: raw {fetch:.3f}  load {load_time:.3f}  ratio {load_time / fetch:.2f}  "
+        + "  ".join(f"{name} {taken:.3f}" for name, taken in rest.items())
+        + f"  snapshot {len(text) / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""``report.html``: one file for people and auditors, that asks nothing of the network and nothing of a server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from rlsaudit.finding import Cell, Finding, PropertyResult
+from rlsaudit.report import PolicyEntry, Report, format_
+from rlsaudit.reports._graph import exemption, graph
+from rlsaudit.reports._text import (
+    STATES,
+    by_severity,
+    command_order,
+    concerns,
+    count,
+    index_findings,
+    lines,
+    schema_of,
+    tally,
+    visible,
+)
+
+_HERE = Path(__file__).parent
+_TAGS = {
+    "clean": ("ok", "✓", "NO EXCEPTIONS"),
+    "exceptions": ("bad", "✕", "EXCEPTIONS"),
+    "not trustworthy": ("part", "!", "NOT TRUSTWORTHY"),
+}
+_STYLES = {"leak": "leak", "not covered": "gap", "waived": "waived", "held": "held", "proven": "proven", "no privilege": "nopriv"}
+_GLYPHS = {"leak": "✕", "not covered": "!", "waived": "W", "held": "n", "proven": "✓", "no privilege": "·"}
+_OUTCOMES = {"held": ("ok", "✓"), "leak": ("bad", "✕"), "not covered": ("part", "!")}
+_PROPERTIES = {
+    "read": "No output of a session holds a value of another tenant.",
+    "write": "No statement changes or deletes another tenant’s row.",
+    "forge": "No row can be made for, or moved to, another tenant.",
+    "closed": "Without context (never set, empty, unknown, garbage) a session sees no tenant row.",
+    "carryover": "Context does not outlive commit, rollback, pool check-in, a prepared plan or a cursor.",
+    "interference": "What a tenant observes does not depend on another tenant’s rows.",
+    "alive": "A tenant sees and can change its own rows, so the test is not vacuous.",
+    "detector": "Leaks that rlsaudit planted in the scratch copy were found.",
+}
+_RUN_LEVEL = ("closed", "carryover", "alive", "detector")
+_OPEN_FINDINGS = 3
+_SQL = re.compile(
+    r"""(?P<c>--[^\n]*|/\*.*?\*/|^\\[^\n]*)|(?P<s>'(?:[^']|'')*'|\$(\w*)\$.*?\$\3\$)|"(?:[^"]|"")*"|(?P<k>\b(?:ADD|ALL|ALTER|AND|AS|BEGIN
+    |BY|BYPASSRLS|CASCADE|CASE|CHECK|COLUMN|COMMIT|CONSTRAINT|CREATE|CURRENT_USER|DEFAULT|DELETE|DISABLE|DISTINCT|DO|DROP|ELSE|ENABLE|END
+    |EXISTS|FALSE|FOR|FORCE|FOREIGN|FROM|FUNCTION|GRANT|GROUP|IF|IN|INDEX|INSERT|INTO|IS|KEY|LEVEL|LIMIT|LOCAL|NO|NOT|NULL|ON|OR|ORDER
+    |OWNER|POLICY|PRIMARY|REFERENCES|RESET|RETURNING|REVOKE|ROLE|ROLLBACK|ROW|SCHEMA|SECURITY|SELECT|SESSION|SET|TABLE|THEN|TO
+    |TRIGGER|TRUE|TRUNCATE|UNION|UNIQUE|UPDATE|USER|USING|VALUES|VIEW|WHEN|WHERE|WITH)\b)""",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+
+
+@format_("html", filename="report.html", description="one self-contained page for people and auditors")
+def html(report: Report) -> str:
+    style, script = _file("html.css"), _file("html.js")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
+    environment.filters |= {
+        "lines": lambda text: escape(lines(text)), "sql": _sql, "whole": _whole, "time": _time,
+        "policy": _policy,
+        "n": lambda number: f"{number:,}", "count": count,
+    }  # fmt: skip
+    return environment.from_string(_file("html.j2")).render(
+        r=report,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_data(report),
+        tag=_TAGS[report.verdict],
+        tally=tally(report.cells),
+        segments=_segments(report.cells),
+        states=[(state, _STYLES[state], _GLYPHS[state]) for state in STATES],
+        controls=_controls(report),
+        findings=_findings(report.findings),
+        properties=_properties(report.properties),
+        gaps=_gaps(report.cells),
+        idle=_idle(report),
+        graph=graph(report.roles),
+        exemption=exemption,
+        policies=_policies(report),
+        waived_cells=[cell for cell in report.cells if cell.state == "waived"],
+    )  # fmt: skip
+
+
+def _file(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _finalize(value: object) -> object:
+    """Every expression of the template passes here: plain text loses its power before it is escaped."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _time(text: str) -> str:
+    """``2026-11-21 02:00:07 UTC`` of an ISO 8601 time in UTC, anything else as it is."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(\+00:00|Z)", text)
+    return f"{match[1]} {match[2]} UTC" if match else text
+
+
+def _whole(text: str) -> bool:
+    """True when the text is shown exactly as it is, so that copying it gives the same bytes."""
+    return lines(text) == text
+
+
+def _sql(text: str) -> Markup:
+    """SQL with keywords, strings and comments marked, for a ``pre``."""
+    text = lines(text)
+    parts, at = [], 0
+    for match in _SQL.finditer(text):
+        if match.lastgroup is None:
+            continue
+        parts.append(escape(text[at : match.start()]))
+        parts.append(Markup('<span class="{}">{}</span>').format(match.lastgroup, match[0]))
+        at = match.end()
+    return Markup("").join([*parts, escape(text[at:])])
+
+
+def _policy(policy: PolicyEntry) -> Markup:
+    parts = (("USING      ", policy.using), ("WITH CHECK ", policy.check))
+    return _sql("\n".join(f"{name} {expression}" for name, expression in parts if expression is not None))
+
+
+def _data(report: Report) -> Markup:
+    """The matrix as JSON for the page's script; no character in it can end the script element."""
+    kinds = {entry.relation: entry.kind for entry in report.population}
+    roles = list(dict.fromkeys(cell.role for cell in report.cells))
+    commands = command_order(cell.command for cell in report.cells)
+    reasons: dict[str, int] = {}
+    position = {(role, command): (i, j) for i, role in enumerate(roles) for j, command in enumerate(commands)}
+    grid: dict[str, list[Any]] = {}
+    by_relation = index_findings(report.findings)
+    number = {id(finding): at for at, finding in enumerate(report.findings)}
+    for cell in report.cells:
+        row = grid.setdefault(cell.relation, [0] * (len(roles) * len(commands)))
+        i, j = position[cell.role, cell.command]
+        reason = reasons.setdefault(lines(cell.reason), len(reasons))
+        entry: list[Any] = [STATES.index(cell.state), cell.trials, reason]
+        if links := [number[id(f)] for f in by_relation.get(cell.relation, ()) if concerns(f, cell)]:
+            entry.append(links)
+        row[i * len(commands) + j] = entry
+    schemas = list(dict.fromkeys(schema_of(relation)[0] for relation in grid))
+    rows = [
+        [*map(visible, schema_of(relation)), kinds.get(relation, ""), cells]
+        for relation, cells in sorted(grid.items(), key=lambda item: schemas.index(schema_of(item[0])[0]))
+    ]
+    document = {
+        "roles": list(map(visible, roles)),
+        "commands": list(map(visible, commands)),
+        "reasons": list(reasons),
+        "findings": [[_anchor(f, at), visible(f.title)] for at, f in enumerate(report.findings)],
+        "rows": rows,
+    }
+    text = json.dumps(document, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704
+
+
+def _anchor(finding: Finding, at: int) -> str:
+    return finding.id if re.fullmatch(r"F-\d+", finding.id) else f"finding-{at + 1}"
+
+
+def _segments(cells: Sequence[Cell]) -> list[tuple[str, float, float]]:
+    """Class, start and width (of 1000) of each part of the bar; cells without privilege are not in it."""
+    counts = [(state, number) for state, number in tally(cells).items() if state != "no privilege" and number]
+    total, gap = sum(number for _, number in counts), 3.0
+    room = 1000 - gap * max(len(counts) - 1, 0)
+    segments, at = [], 0.0
+    for state, number in counts:
+        width = room * number / total
+        segments.append((_STYLES[state], round(at, 1), round(width, 1)))
+        at += width + gap
+    return segments
+
+
+def _controls(report: Report) -> list[dict[str, str]]:
+    """What the run says of each control that a check or a finding names; never that a control is met."""
+    checks = {entry.standard: entry.checks for entry in report.standards}
+    found: dict[str, list[tuple[str, Finding]]] = defaultdict(list)
+    for at, finding in enumerate(report.findings):
+        for standard in finding.standards:
+            found[standard].append((_anchor(finding, at), finding))
+    return [_control(name, checks.get(name, ()), found[name], report) for name in sorted({*checks, *found}, key=_natural)]
+
+
+def _control(name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report) -> dict[str, str]:
+    exceptions = [(anchor, f) for anchor, f in found if f.status == "open" and f.severity != "info"]
+    waived = [(anchor, f) for anchor, f in found if f.status == "waived"]
+    crashed = {f.check for f in report.findings if f.object == f"check {f.check}"}.intersection(checks)
+    text = f"{count(len(checks), 'check')} ran: {', '.join(checks)}. " if checks else ""
+    if exceptions:
+        status, style, glyph, text = "Exceptions noted", "bad", "✕", _titles(exceptions)
+    elif waived:
+        status, style, glyph, text = "Exception, waived", "part", "W", _titles(waived)
+    elif crashed:
+        status, style, glyph, text = "No conclusion", "part", "!", f"Crashed: {', '.join(sorted(crashed))}. "
+    elif report.verdict == "not trustworthy":
+        status, style, glyph, text = "No conclusion", "part", "!", "The run is not trustworthy. " + text
+    else:
+        status, style, glyph = "No exceptions noted", "ok", "✓"
+    if observed := [(anchor, f) for anchor, f in found if f.status == "open" and f.severity == "info"]:
+        text += f"For information: {_titles(observed)}"
+    return {"name": name, "status": status, "style": style, "glyph": glyph, "text": text}
+
+
+def _titles(found: Sequence[tuple[str, Finding]]) -> str:
+    titles: dict[str, list[str]] = defaultdict(list)
+    for anchor, finding in found:
+        titles[finding.title].append(anchor)
+    some = (f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items())
+    return "; ".join(some) + ". "
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _findings(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    anchors = {id(finding): _anchor(finding, at) for at, finding in enumerate(findings)}
+    ordered = by_severity(findings)
+    return [
+        {"f": f, "anchor": anchors[id(f)], "open": at < _OPEN_FINDINGS and f.severity in ("critical", "high")}
+        for at, f in enumerate(ordered)
+    ]
+
+
+def _properties(results: Iterable[PropertyResult]) -> list[dict[str, Any]]:
+    """Every result, and a line for each run-level property that the run says nothing of."""
+    told = list(results)
+    missing = [name for name in _RUN_LEVEL if name not in {result.property for result in told}]
+    told += [PropertyResult(name, "", "not covered", 0, "This run recorded no result.") for name in missing]
+    order = list(_PROPERTIES)
+    told.sort(key=lambda result: order.index(result.property) if result.property in order else len(order))
+    return [
+        {"r": result, "what": _PROPERTIES.get(result.property, ""), "style": _OUTCOMES[result.outcome]} for result in told
+    ]
+
+
+def _gaps(cells: Iterable[Cell]) -> list[tuple[str, list[str], int]]:
+    """Reason, relations and number of the cells that were not covered, most cells first."""
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.state == "not covered":
+            groups[cell.reason or "no reason was recorded"].append(cell)
+    rows = [(reason, list(dict.fromkeys(c.relation for c in group)), len(group)) for reason, group in groups.items()]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def _idle(report: Report) -> int:
+    """Relations of the population without a single cell."""
+    tested = {cell.relation for cell in report.cells}
+    return sum(entry.relation not in tested for entry in report.population)
+
+
+def _policies(report: Report) -> list[tuple[str, bool, list[PolicyEntry]]]:
+    """Policies by relation, those of relations with an open finding first."""
+    suspects = {finding.relation for finding in report.findings if finding.status == "open" and finding.severity != "info"}
+    groups: Mapping[str, list[PolicyEntry]] = defaultdict(list)
+    for policy in report.policies:
+        groups[policy.relation].append(policy)
+    rows = [(relation, relation in suspects, group) for relation, group in groups.items()]
+    return sorted(rows, key=lambda row: not row[1])

@@ -1,0 +1,377 @@
+"""A small typed predicate language: what a policy says, with every identity resolved.
+
+Made from expression trees by :mod:`rlsaudit.catalog.translate`.  What it cannot name becomes ``Opaque`` and keeps the
+columns, settings and calls found inside, so that whoever reads it can fail closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+Volatility = Literal["", "immutable", "stable", "volatile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.  Level 0 is the policy's own relation; level n is a relation of the n-th nested subquery."""
+
+    name: str
+    number: int
+    level: int
+    type: str
+    """Base type, as ``Column.base_type`` of the catalog, or a type name."""
+    not_null: bool = False
+    source: int = 0
+    """Range table index, unique within a level."""
+    query: int = 0
+    """Which subquery of the expression, to tell two subqueries of one level apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    value: str | None
+    """Text form; None is SQL NULL."""
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """``current_setting(name, missing_ok)``; names are not case-sensitive and are kept in lower case."""
+
+    name: str
+    missing_ok: bool
+    type: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRole:
+    """``current_user`` or ``session_user``."""
+
+    which: Literal["current_user", "session_user"]
+    type: str = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    argument: Expression
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A binary operator that returns boolean; ``exact`` when it is the btree equality of its type (or its negation,
+    when the name is ``<>``) under a deterministic collation."""
+
+    operator: str
+    left: Expression
+    right: Expression
+    exact: bool
+    volatility: Volatility = "immutable"
+    strict: bool = True
+    """Known to be NULL for any NULL operand."""
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """``left IS DISTINCT FROM right``."""
+
+    left: Expression
+    right: Expression
+    exact: bool
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    arguments: tuple[Expression, ...]
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    arguments: tuple[Expression, ...]
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    argument: Expression
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class NullTest:
+    argument: Expression
+    is_null: bool
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class BooleanTest:
+    """``argument IS [NOT] TRUE/FALSE/UNKNOWN``; ``value`` None stands for UNKNOWN."""
+
+    argument: Expression
+    value: bool | None
+    negated: bool
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesce:
+    arguments: tuple[Expression, ...]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class NullIf:
+    left: Expression
+    right: Expression
+    exact: bool
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Searched CASE; the simple form is rewritten to it."""
+
+    branches: tuple[tuple[Expression, Expression], ...]
+    default: Expression
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class InList:
+    """``operand = ANY (ARRAY[...])`` and IN over a list (``any``), or ``<> ALL`` (not ``any``)."""
+
+    operator: str
+    operand: Expression
+    items: tuple[Expression, ...]
+    any: bool
+    exact: bool
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyArray:
+    """``operand op ANY/ALL (array)`` over an array that is not written out."""
+
+    operator: str
+    operand: Expression
+    array: Expression
+    any: bool
+    exact: bool
+    type: str = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """``document -> key``, ``->>``, ``#>``, ``#>>``."""
+
+    operator: str
+    document: Expression
+    key: Expression
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function or another operator.  ``inlined`` is the body of a user function, arguments put in."""
+
+    name: str
+    function: int
+    """OID of the function; of the implementing function for an operator."""
+    schema: str
+    arguments: tuple[Expression, ...]
+    volatility: Volatility
+    type: str
+    user: bool = False
+    """User-defined, so only trusted as far as ``inlined`` says."""
+    strict: bool = False
+    """Known to return NULL for any NULL argument."""
+    inlined: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subquery:
+    """A sublink: ``exists``, ``any`` (IN), ``all`` (NOT IN has ``any`` under Not), ``scalar``, ``array``.
+
+    ``plain``: inner joins of relations, conditions in ``condition``, no aggregate, set operation, offset or CTE; then a
+    row for which ``condition`` (and ``test``) holds exists when the sublink is true or not null.
+    """
+
+    kind: Literal["exists", "any", "all", "scalar", "array"]
+    relations: tuple[int, ...]
+    condition: Expression | None
+    target: Expression | None
+    test: Expression | None
+    """The comparison of IN, with the select list put in."""
+    plain: bool
+    type: str
+    parts: tuple[Expression, ...] = ()
+    """What else it mentions when it is not plain."""
+    query: int = 0
+    """``Column.query`` of its own columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Something this language does not model."""
+
+    why: str
+    parts: tuple[Expression, ...] = ()
+    type: str = "unknown"
+    volatile: bool = True
+
+
+Expression: TypeAlias = (
+    Column
+    | Constant
+    | Setting
+    | SessionRole
+    | Cast
+    | Compare
+    | Distinct
+    | And
+    | Or
+    | Not
+    | NullTest
+    | BooleanTest
+    | Coalesce
+    | NullIf
+    | Case
+    | InList
+    | AnyArray
+    | Json
+    | Call
+    | Subquery
+    | Opaque
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A column of the policy's own relation against something else, anywhere in the policy."""
+
+    column: Column
+    other: Expression
+    operator: str
+    exact: bool
+    """True equality of the type, with nothing but value-preserving casts around the column."""
+
+
+def children(expression: Expression) -> Iterator[Expression]:
+    """Direct parts of an expression, an inlined body included."""
+    for field in fields(expression):
+        yield from _expressions(getattr(expression, field.name))
+
+
+def walk(expression: Expression) -> Iterator[Expression]:
+    """The expression and everything inside it: subqueries and inlined function bodies too."""
+    yield expression
+    for child in children(expression):
+        yield from walk(child)
+
+
+def _expressions(value: object) -> Iterator[Expression]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _expressions(item)
+    elif isinstance(value, Expression):
+        yield value
+
+
+@lru_cache(maxsize=65536)
+def depends_on_row(expression: Expression) -> bool:
+    """True when a column of the policy's own relation occurs in it."""
+    if isinstance(expression, Column):
+        return expression.level == 0
+    return any(depends_on_row(child) for child in children(expression))
+
+
+@lru_cache(maxsize=65536)
+def is_volatile(expression: Expression) -> bool:
+    """True when two evaluations in one statement may differ: a volatile function, or something not understood."""
+    if isinstance(expression, Opaque) and expression.volatile:
+        return True
+    if isinstance(expression, (Call, Compare)) and expression.volatility in ("volatile", ""):
+        return (
+            not isinstance(expression, Call) or expression.inlined is None or is_volatile(expression.inlined)
+        )
+    return any(is_volatile(child) for child in children(expression))
+
+
+def comparisons(expression: Expression) -> tuple[Comparison, ...]:
+    """Every comparison that has a column of the policy's own relation on a side, in order of appearance.
+
+    Of ``column = column`` both directions are given.  Comparisons with a function around the column (``lower(tenant)``)
+    are there too, not exact.
+    """
+    return tuple(found for part in walk(expression) for found in _comparisons(part))
+
+
+def _comparisons(part: Expression) -> Iterator[Comparison]:
+    pairs: tuple[tuple[Expression, Expression], ...] = ()
+    operator, exact = "", False
+    match part:
+        case Compare():
+            pairs, operator, exact = (
+                ((part.left, part.right), (part.right, part.left)),
+                part.operator,
+                part.exact,
+            )
+        case Distinct():
+            pairs, operator = ((part.left, part.right), (part.right, part.left)), "IS DISTINCT FROM"
+        case InList():
+            pairs, operator = tuple((part.operand, item) for item in part.items), part.operator
+            exact = part.exact and part.any
+        case AnyArray():
+            pairs, operator, exact = ((part.operand, part.array),), part.operator, part.exact and part.any
+        case _:
+            return
+    for side, other in pairs:
+        column, bare = _column_of(side)
+        if column is not None:
+            yield Comparison(column, other, operator, exact and operator == "=" and bare)
+
+
+_INJECTIVE = {
+    ("uuid", "text"), ("uuid", "character varying"), ("text", "character varying"), ("character varying", "text"),
+    ("name", "text"), ("integer", "text"), ("bigint", "text"), ("smallint", "text"), ("smallint", "integer"),
+    ("smallint", "bigint"), ("integer", "bigint"), ("integer", "character varying"), ("bigint", "character varying"),
+}  # fmt: skip
+"""Casts that keep different values different."""
+
+
+def _column_of(side: Expression) -> tuple[Column | None, bool]:
+    """The single row column under casts and function calls; True when only value-preserving casts are around it."""
+    bare = True
+    while not isinstance(side, Column):
+        match side:
+            case Cast():
+                bare = bare and (
+                    side.argument.type == side.type or (side.argument.type, side.type) in _INJECTIVE
+                )
+                side = side.argument
+            case Call() if side.inlined is None:
+                bare = False
+                inside = [argument for argument in side.arguments if depends_on_row(argument)]
+                if len(inside) != 1:
+                    return None, False
+                side = inside[0]
+            case _:
+                return None, False
+    return (side, bare) if side.level == 0 else (None, False)
+
+
+def subquery_relations(expression: Expression) -> frozenset[int]:
+    """OIDs of the relations that subqueries read, those inside inlined functions too."""
+    return frozenset(oid for part in walk(expression) if isinstance(part, Subquery) for oid in part.relations)
+
+
+def columns(expression: Expression) -> frozenset[str]:
+    """Names of the policy's own relation's columns that occur in it."""
+    return frozenset(part.name for part in walk(expression) if isinstance(part, Column) and part.level == 0)

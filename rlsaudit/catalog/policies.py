@@ -1,0 +1,97 @@
+"""What policies say, for tenancy inference, checks and the prover: predicates and the settings they read.
+
+All functions are pure and fail closed: what cannot be read is ``Opaque``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from rlsaudit.catalog.expression import Call, Expression, Setting, walk
+from rlsaudit.catalog.model import Catalog, Function, Policy
+from rlsaudit.catalog.translate import Translator
+
+_SETTING = re.compile(
+    r"\bcurrent_setting\s*\(\s*(?:E?'((?:[^']|'')*)'|\$(\w*)\$(.*?)\$\2\$)", re.IGNORECASE | re.DOTALL
+)
+_CALLED = re.compile(r'(?:"((?:[^"]|"")+)"|\b([A-Za-z_]\w*))\s*\(')
+_CACHE = "_policy_readers"
+
+
+class _Readers:
+    """Per-catalog caches; they live as long as the catalog does."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.translator = Translator(catalog)
+        self.settings: dict[int, frozenset[str]] = {}
+        self.by_name: dict[str, list[Function]] = {}
+        for function in catalog.functions:
+            self.by_name.setdefault(function.name, []).append(function)
+
+
+def _readers(catalog: Catalog) -> _Readers:
+    # As functools.cached_property does on this frozen class: equal catalogs hold equal caches.
+    found = catalog.__dict__.get(_CACHE)
+    if not isinstance(found, _Readers):
+        found = catalog.__dict__[_CACHE] = _Readers(catalog)
+    return found
+
+
+def policy_predicate(catalog: Catalog, policy: Policy, which: Literal["using", "check"]) -> Expression | None:
+    """The policy's USING or WITH CHECK expression, or None when it has none."""
+    tree = policy.using_tree if which == "using" else policy.check_tree
+    relation = catalog.find_relation(policy.relation)
+    if tree is None or relation is None:
+        return None
+    return _readers(catalog).translator.predicate(tree, relation)
+
+
+def settings(expression: Expression, catalog: Catalog) -> frozenset[str]:
+    """Names (lower case) of the settings read anywhere in it, in user functions that it calls too."""
+    names: set[str] = set()
+    for part in walk(expression):
+        if isinstance(part, Setting):
+            names.add(part.name)
+        elif isinstance(part, Call) and part.user:
+            names |= settings_read(catalog, part.function)
+    return frozenset(names)
+
+
+def functions_called(expression: Expression) -> frozenset[int]:
+    """OIDs of the user functions that it calls, those inside inlined bodies too."""
+    return frozenset(part.function for part in walk(expression) if isinstance(part, Call) and part.user)
+
+
+def settings_read(catalog: Catalog, function: int) -> frozenset[str]:
+    """Names of the settings that a user function reads by ``current_setting('name' …)``, through the functions it calls.
+
+    By source text, so a name that is computed is not seen; empty for a built-in.
+    """
+    readers = _readers(catalog)
+    if function not in readers.settings:
+        names: set[str] = set()
+        for one in _reachable(catalog, readers, function):
+            found = catalog.function(one)
+            if found is not None:
+                for quoted, _, dollar in _SETTING.findall(found.source):
+                    names.add((quoted or dollar).replace("''", "'").lower())
+        readers.settings[function] = frozenset(names)
+    return readers.settings[function]
+
+
+def _reachable(catalog: Catalog, readers: _Readers, function: int) -> set[int]:
+    """The function and every user function that it may call, by recorded dependencies and by name."""
+    seen: set[int] = set()
+    waiting = [function]
+    while waiting:
+        oid = waiting.pop()
+        found = catalog.function(oid)
+        if oid in seen or found is None:
+            continue
+        seen.add(oid)
+        waiting.extend(catalog.mentions("function", oid, "function"))
+        for quoted, word in _CALLED.findall(found.source):
+            name = quoted.replace('""', '"') if quoted else word.lower()
+            waiting.extend(other.oid for other in readers.by_name.get(name, ()))
+    return seen

@@ -1,0 +1,497 @@
+"""From expression trees to the predicate language, names resolved through the catalog; fail-closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.expression import Expression
+from rlsaudit.catalog.inline import body_of_text
+from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse, parse_value
+from rlsaudit.catalog.subselect import Shape, shape_of
+from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant
+
+MAX_DEPTH = 120
+MAX_INLINED = 8
+
+# Built-in functions that return NULL for any NULL argument, as far as policies use them.
+_STRICT = frozenset(
+    """lower upper btrim ltrim rtrim left right substr substring split_part replace length md5 textcat uuid_out
+    json_object_field json_object_field_text jsonb_object_field jsonb_object_field_text json_extract_path
+    json_extract_path_text jsonb_extract_path jsonb_extract_path_text texttoint4 varchar bpchar starts_with strpos
+    position textpos int4mod int8mod int2mod int4pl int4mi int4mul int8pl int8mi int8mul sha256 encode decode hashtext
+    to_jsonb to_json jsonb_array_elements_text initcap reverse translate abs mod concat_op text""".split()
+)
+_JSON = ("->", "->>", "#>", "#>>")
+_CAST_NAMES = ("int2", "int4", "int8", "text", "name", "varchar")
+_SESSION_ROLES: Mapping[str, Literal["current_user", "session_user"]] = {
+    "current_user": "current_user",
+    "session_user": "session_user",
+}
+# SQLValueFunctionOp in src/include/nodes/primnodes.h, the same from 15 to 18.
+_SQL_VALUE: Mapping[int, Literal["current_user", "session_user"]] = {
+    9: "current_user",
+    10: "current_user",
+    11: "current_user",
+    12: "session_user",
+}
+_BOOLEAN_TESTS: tuple[tuple[bool | None, bool], ...] = (
+    (True, False), (True, True), (False, False), (False, True), (None, False), (None, True),
+)  # fmt: skip
+_KINDS: Mapping[int, Literal["exists", "all", "any", "scalar", "array"]] = {
+    0: "exists",
+    1: "all",
+    2: "any",
+    4: "scalar",
+    6: "array",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a node stands: range tables from the policy's relation inward, and what its placeholders mean."""
+
+    tables: tuple[Mapping[int, Relation | None], ...]
+    queries: tuple[int, ...] = (0,)
+    parameters: tuple[Expression, ...] | None = None
+    sublink: tuple[Expression, ...] | None = None
+    case_value: Expression | None = None
+    inlining: tuple[int, ...] = ()
+    definer: bool = False
+    depth: int = 0
+
+    @property
+    def level(self) -> int:
+        return len(self.tables) - 1
+
+
+@dataclass
+class Translator:
+    """Translates the trees of one catalog; results are cached by tree and relation."""
+
+    catalog: Catalog
+    types: TypeNames = field(init=False)
+    cache: dict[tuple[str, int], Expression] = field(default_factory=dict)
+    queries: int = 0
+
+    def __post_init__(self) -> None:
+        self.types = TypeNames(self.catalog)
+
+    def predicate(self, tree: str, relation: Relation) -> Expression:
+        """The policy expression ``tree`` of ``relation``; Opaque as a whole when the tree cannot be read."""
+        key = (tree, relation.oid)
+        if key not in self.cache:
+            self.queries = 0
+            try:
+                self.cache[key] = self.translate(parse(tree), Scope(({1: relation},)))
+            except (NodeTreeError, RecursionError) as error:
+                self.cache[key] = e.Opaque(f"unreadable expression ({error})")
+        return self.cache[key]
+
+    def translate(self, node: Node, scope: Scope) -> Expression:
+        if scope.depth > MAX_DEPTH:
+            raise NodeTreeError("expression nested too deeply")
+        handler = _HANDLERS.get(node.tag)
+        if handler is None:
+            return self.opaque(f"{node.tag} is not modelled", node, scope)
+        return handler(self, node, replace(scope, depth=scope.depth + 1))
+
+    def all(self, nodes: tuple[Node, ...], scope: Scope) -> tuple[Expression, ...]:
+        return tuple(self.translate(node, scope) for node in nodes)
+
+    def type(self, node: Node, name: str) -> str:
+        return self.types.name(node.integer(name))
+
+    def opaque(self, why: str, node: Node, scope: Scope) -> e.Opaque:
+        return e.Opaque(why, tuple(self.parts(node, scope)))
+
+    def parts(self, node: Node, scope: Scope) -> Iterator[Expression]:
+        """Columns of known levels and function calls anywhere below, for nodes that are not modelled."""
+        for inner, depth in _with_depth(node, 0):
+            if inner.tag == "VAR":
+                up = inner.integer("varlevelsup") - depth
+                if 0 <= up <= scope.level:
+                    yield self._column(inner, scope, scope.level - up)
+            elif inner.tag == "FUNCEXPR" and depth == 0 and inner is not node:
+                yield self.translate(inner, replace(scope, depth=scope.depth + 1))
+            elif inner.tag == "FUNCEXPR":
+                yield self._bare_call(inner)
+
+    def _bare_call(self, node: Node) -> Expression:
+        """A call whose arguments belong to a query that is not modelled: constants kept, the rest dropped."""
+        symbol = self.catalog.symbol_functions.get(node.integer("funcid"))
+        if symbol is None:
+            return e.Opaque("unknown function")
+        constants = tuple(
+            constant(argument, self.type(argument, "consttype"))
+            for argument in nodes_in(node.get("args"))
+            if argument.tag == "CONST"
+        )
+        if (
+            symbol.schema == "pg_catalog"
+            and symbol.name == "current_setting"
+            and constants
+            and constants[0].value
+        ):
+            return e.Setting(constants[0].value.lower(), True)
+        return e.Call(
+            symbol.name, symbol.oid, symbol.schema, (), symbol.volatility, self.type(node, "funcresulttype"),
+            user=symbol.oid >= FIRST_USER_OID,
+        )  # fmt: skip
+
+    def var(self, node: Node, scope: Scope) -> Expression:
+        if "varreturningtype" in node.fields and node.integer("varreturningtype") != 0:
+            return self.opaque("OLD or NEW column", node, scope)
+        level = scope.level - node.integer("varlevelsup")
+        if level < 0:
+            raise NodeTreeError("column of an unknown query level")
+        return self._column(node, scope, level)
+
+    def _column(self, node: Node, scope: Scope, level: int) -> e.Column:
+        number, source = node.integer("varattno"), node.integer("varno")
+        relation = scope.tables[level].get(source)
+        if level == 0 and source != 1:
+            raise NodeTreeError("column of an unknown relation")
+        column = relation.column_number(number) if relation else None
+        query = scope.queries[level]
+        if column is None:
+            return e.Column(
+                f"column {number}", number, level, self.type(node, "vartype"), False, source, query
+            )
+        return e.Column(column.name, number, level, column.base_type, column.not_null, source, query)
+
+    def constant(self, node: Node, scope: Scope) -> Expression:
+        return constant(node, self.type(node, "consttype"))
+
+    def parameter(self, node: Node, scope: Scope) -> Expression:
+        kind, number = node.integer("paramkind"), node.integer("paramid")
+        values = {0: scope.parameters, 2: scope.sublink}.get(kind)
+        if values is None or not 1 <= number <= len(values):
+            raise NodeTreeError("parameter without a value")
+        return values[number - 1]
+
+    def function(self, node: Node, scope: Scope) -> Expression:
+        oid, result = node.integer("funcid"), self.type(node, "funcresulttype")
+        symbol = self.catalog.symbol_functions.get(oid)
+        if symbol is None or node.flag("funcretset"):
+            return self.opaque("unknown function or a set", node, scope)
+        arguments = self.all(node.nodes("args"), scope)
+        if oid >= FIRST_USER_OID or symbol.schema != "pg_catalog":
+            return self.call(oid, arguments, result, scope)
+        return self.built_in(symbol.name, oid, arguments, result, scope, symbol.volatility)
+
+    def built_in(
+        self,
+        name: str,
+        oid: int,
+        arguments: tuple[Expression, ...],
+        result: str,
+        scope: Scope,
+        volatility: e.Volatility,
+    ) -> Expression:
+        if name == "current_setting" and arguments and isinstance(arguments[0], e.Constant):
+            missing_ok = arguments[1] if len(arguments) > 1 else e.Constant("false", "boolean")
+            if (
+                arguments[0].value
+                and isinstance(missing_ok, e.Constant)
+                and missing_ok.value in ("true", "false")
+            ):
+                return e.Setting(arguments[0].value.lower(), missing_ok.value == "true")
+        if name in _SESSION_ROLES and not arguments:
+            return session_role(_SESSION_ROLES[name], scope.definer)
+        if name in _CAST_NAMES and len(arguments) == 1:
+            return e.Cast(arguments[0], result)
+        split = name == "string_to_array" and len(arguments) == 2 and isinstance(arguments[1], e.Constant)
+        strict = name in _STRICT or (split and arguments[1] != e.Constant(None, "text"))
+        return e.Call(name, oid, "pg_catalog", arguments, volatility, result, strict=strict)
+
+    def call(self, oid: int, arguments: tuple[Expression, ...], result: str, scope: Scope) -> Expression:
+        """A user function, with its body put in when that can be read."""
+        function = self.catalog.function(oid)
+        if function is None:
+            symbol = self.catalog.symbol_functions[oid]
+            return e.Call(symbol.name, oid, symbol.schema, arguments, symbol.volatility, result, user=True)
+        inlined = None
+        if (
+            oid not in scope.inlining
+            and len(scope.inlining) < MAX_INLINED
+            and _inlinable(function, arguments)
+        ):
+            try:
+                inlined = self._body(function, arguments, scope)
+            except NodeTreeError:
+                inlined = None
+        if inlined is not None and function.strict and arguments:
+            missing = e.Or(tuple(e.NullTest(argument, True) for argument in arguments))
+            inlined = e.Case(((missing, e.Constant(None, inlined.type)),), inlined, inlined.type)
+        return e.Call(
+            function.name, oid, function.schema, arguments, function.volatility, result,
+            user=True, strict=function.strict, inlined=inlined,
+        )  # fmt: skip
+
+    def _body(self, function: Function, arguments: tuple[Expression, ...], scope: Scope) -> Expression | None:
+        inner = replace(
+            scope,
+            parameters=arguments,
+            sublink=None,
+            case_value=None,
+            inlining=(*scope.inlining, function.oid),
+            definer=scope.definer or function.security_definer,
+            depth=scope.depth + 1,
+        )
+        if function.body_tree is None:
+            return body_of_text(self, function, arguments, inner)
+        body = parse_value(function.body_tree)
+        # RETURN expression is one query, BEGIN ATOMIC a list of lists of queries.
+        statements = [body] if isinstance(body, Node) else [q for q in nodes_in(body) if q.tag == "QUERY"][:1]
+        flat = (
+            body
+            if isinstance(body, Node)
+            else body[0]
+            if isinstance(body, tuple) and len(body) == 1
+            else None
+        )
+        if (
+            not statements
+            or not isinstance(statements[0], Node)
+            or not (isinstance(flat, Node) or _single(flat))
+        ):
+            return None
+        return self.subselect("scalar", statements[0], None, inner)
+
+    def operator(self, node: Node, scope: Scope) -> Expression:
+        symbol = self.catalog.symbol_operators.get(node.integer("opno"))
+        if symbol is None or node.flag("opretset"):
+            return self.opaque("unknown operator", node, scope)
+        arguments = self.all(node.nodes("args"), scope)
+        result = self.type(node, "opresulttype")
+        built_in = symbol.oid < FIRST_USER_OID and symbol.schema == "pg_catalog"
+        if len(arguments) == 2 and result == "boolean":
+            exact = self.exact(node, built_in)
+            left, right = arguments
+            return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=built_in or exact)
+        if built_in and symbol.name in _JSON and len(arguments) == 2:
+            return e.Json(symbol.name, arguments[0], arguments[1], result)
+        called = self.catalog.symbol_functions.get(symbol.function)
+        strict = built_in and called is not None and called.name in _STRICT
+        return e.Call(
+            symbol.name, symbol.function, symbol.schema, arguments, symbol.volatility, result,
+            user=not built_in, strict=strict,
+        )  # fmt: skip
+
+    def exact(self, node: Node, built_in: bool | None = None) -> bool:
+        """Whether the node's operator is true equality (or ``<>``) under a collation that tells bytes apart."""
+        symbol = self.catalog.symbol_operators.get(node.integer("opno"))
+        if symbol is None or node.integer("inputcollid") >= FIRST_USER_OID:
+            return False  # only collations that initdb makes are known to be deterministic
+        negation = symbol.name == "<>" and symbol.oid < FIRST_USER_OID and symbol.schema == "pg_catalog"
+        return (symbol.btree_equality and symbol.name == "=") or negation
+
+    def distinct(self, node: Node, scope: Scope) -> Expression:
+        left, right = self._two(node, scope)
+        return e.Distinct(left, right, self.exact(node))
+
+    def null_if(self, node: Node, scope: Scope) -> Expression:
+        left, right = self._two(node, scope)
+        return e.NullIf(left, right, self.exact(node), left.type)
+
+    def _two(self, node: Node, scope: Scope) -> tuple[Expression, Expression]:
+        arguments = self.all(node.nodes("args"), scope)
+        if len(arguments) != 2:
+            raise NodeTreeError(f"{node.tag} with {len(arguments)} operands")
+        return arguments[0], arguments[1]
+
+    def boolean(self, node: Node, scope: Scope) -> Expression:
+        arguments = self.all(node.nodes("args"), scope)
+        match node.text("boolop"):
+            case "and":
+                return e.And(arguments)
+            case "or":
+                return e.Or(arguments)
+            case "not" if len(arguments) == 1:
+                return e.Not(arguments[0])
+        raise NodeTreeError("unknown boolean operator")
+
+    def null_test(self, node: Node, scope: Scope) -> Expression:
+        if node.flag("argisrow"):
+            return self.opaque("IS NULL of a row", node, scope)
+        return e.NullTest(self.translate(node.node("arg"), scope), node.integer("nulltesttype") == 0)
+
+    def boolean_test(self, node: Node, scope: Scope) -> Expression:
+        which = node.integer("booltesttype")
+        if not 0 <= which < len(_BOOLEAN_TESTS):
+            raise NodeTreeError("unknown boolean test")
+        return e.BooleanTest(self.translate(node.node("arg"), scope), *_BOOLEAN_TESTS[which])
+
+    def cast(self, node: Node, scope: Scope) -> Expression:
+        return e.Cast(self.translate(node.node("arg"), scope), self.type(node, "resulttype"))
+
+    def collate(self, node: Node, scope: Scope) -> Expression:
+        return self.translate(node.node("arg"), scope)
+
+    def coalesce(self, node: Node, scope: Scope) -> Expression:
+        return e.Coalesce(self.all(node.nodes("args"), scope), self.type(node, "coalescetype"))
+
+    def case(self, node: Node, scope: Scope) -> Expression:
+        argument = node.optional("arg")
+        inner = replace(scope, case_value=self.translate(argument, scope)) if argument else scope
+        branches = tuple(
+            (self.translate(when.node("expr"), inner), self.translate(when.node("result"), scope))
+            for when in node.nodes("args")
+        )
+        result = self.type(node, "casetype")
+        default = node.optional("defresult")
+        otherwise = self.translate(default, scope) if default else e.Constant(None, result)
+        return e.Case(branches, otherwise, result)
+
+    def case_test(self, node: Node, scope: Scope) -> Expression:
+        if scope.case_value is None:
+            raise NodeTreeError("CASE value outside of CASE")
+        return scope.case_value
+
+    def array_comparison(self, node: Node, scope: Scope) -> Expression:
+        symbol = self.catalog.symbol_operators.get(node.integer("opno"))
+        operands = node.nodes("args")
+        if symbol is None or len(operands) != 2:
+            raise NodeTreeError("array comparison without operator")
+        operand, use_or, exact = self.translate(operands[0], scope), node.flag("useOr"), self.exact(node)
+        if operands[1].tag == "ARRAYEXPR" and not operands[1].flag("multidims"):
+            items = self.all(operands[1].nodes("elements"), scope)
+            return e.InList(symbol.name, operand, items, use_or, exact)
+        return e.AnyArray(symbol.name, operand, self.translate(operands[1], scope), use_or, exact)
+
+    def array(self, node: Node, scope: Scope) -> Expression:
+        return e.Opaque(
+            "array", self.all(node.nodes("elements"), scope), self.type(node, "array_typeid"), False
+        )
+
+    def array_cast(self, node: Node, scope: Scope) -> Expression:
+        return e.Cast(self.translate(node.node("arg"), scope), self.type(node, "resulttype"))
+
+    def sql_value(self, node: Node, scope: Scope) -> Expression:
+        which = _SQL_VALUE.get(node.integer("op"))
+        if which is None:  # CURRENT_DATE and its kin: one value in a statement
+            return e.Opaque("the clock or the session", (), self.type(node, "type"), False)
+        return session_role(which, scope.definer)
+
+    def sublink(self, node: Node, scope: Scope) -> Expression:
+        kind = _KINDS.get(node.integer("subLinkType"))
+        if kind is None:
+            return self.opaque("row comparison with a subquery", node, scope)
+        return self.subselect(kind, node.node("subselect"), node.optional("testexpr"), scope)
+
+    def subselect(
+        self,
+        kind: Literal["exists", "all", "any", "scalar", "array"],
+        query: Node,
+        test: Node | None,
+        scope: Scope,
+    ) -> Expression:
+        shape = shape_of(query)
+        self.queries += 1
+        number = self.queries
+        tables = {
+            index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()
+        }
+        inner = replace(
+            scope, tables=(*scope.tables, tables), queries=(*scope.queries, number), sublink=None
+        )
+        targets = self._targets(shape, query, inner)
+        compared = None if test is None else self.translate(test, replace(scope, sublink=targets))
+        result = (
+            targets[0].type if targets and kind == "scalar" else "boolean" if kind != "array" else "array"
+        )
+        if not shape.plain:
+            parts = tuple(self.parts(query, _outside(scope)))
+            return e.Subquery(kind, shape.relations, None, None, compared, False, result, parts, number)
+        conditions = self.all(shape.conditions, inner)
+        condition = None if not conditions else conditions[0] if len(conditions) == 1 else e.And(conditions)
+        if (
+            kind == "scalar"
+            and not shape.relations
+            and condition is None
+            and targets
+            and scope.parameters is not None
+        ):
+            return targets[0]  # a function body SELECT expression
+        return e.Subquery(
+            kind, shape.relations, condition, targets[0] if targets else None, compared, True, result
+        )
+
+    def _targets(self, shape: Shape, query: Node, inner: Scope) -> tuple[Expression, ...]:
+        if shape.plain:
+            return self.all(shape.targets, inner)
+        parts = tuple(self.parts(query, _outside(replace(inner, tables=inner.tables[:-1]))))
+        return tuple(e.Opaque("result of a subquery", parts) for _ in shape.targets)
+
+
+def session_role(which: Literal["current_user", "session_user"], definer: bool) -> Expression:
+    if definer and which == "current_user":
+        return e.Opaque("current_user inside a SECURITY DEFINER function", (), "name", False)
+    return e.SessionRole(which)
+
+
+def _outside(scope: Scope) -> Scope:
+    return replace(scope, depth=scope.depth + 1)
+
+
+def _with_depth(node: Node, depth: int) -> Iterator[tuple[Node, int]]:
+    """Every node below, with the number of queries between."""
+    yield node, depth
+    inner = depth + (node.tag == "QUERY")
+    for value in node.fields.values():
+        for child in [value] if isinstance(value, Node) else _shallow(value):
+            yield from _with_depth(child, inner)
+
+
+def _shallow(value: object) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _shallow(item)
+
+
+def _single(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 1
+
+
+def _inlinable(function: Function, arguments: tuple[Expression, ...]) -> bool:
+    """One value, no settings of its own that could change what it reads, all arguments given."""
+    own_settings = [s for s in function.settings if not s.lower().startswith("search_path=")]
+    return (
+        function.kind == "function"
+        and not function.returns_set
+        and not own_settings
+        and function.language in ("sql", "plpgsql")
+        and len(function.argument_types) == len(arguments)
+    )
+
+
+_HANDLERS: Mapping[str, Callable[[Translator, Node, Scope], Expression]] = {
+    "VAR": Translator.var,
+    "CONST": Translator.constant,
+    "PARAM": Translator.parameter,
+    "FUNCEXPR": Translator.function,
+    "OPEXPR": Translator.operator,
+    "DISTINCTEXPR": Translator.distinct,
+    "NULLIFEXPR": Translator.null_if,
+    "BOOLEXPR": Translator.boolean,
+    "NULLTEST": Translator.null_test,
+    "BOOLEANTEST": Translator.boolean_test,
+    "RELABELTYPE": Translator.cast,
+    "COERCEVIAIO": Translator.cast,
+    "COERCETODOMAIN": Translator.cast,
+    "COLLATEEXPR": Translator.collate,
+    "COALESCEEXPR": Translator.coalesce,
+    "CASEEXPR": Translator.case,
+    "CASETESTEXPR": Translator.case_test,
+    "SCALARARRAYOPEXPR": Translator.array_comparison,
+    "ARRAYEXPR": Translator.array,
+    "ARRAYCOERCEEXPR": Translator.array_cast,
+    "SQLVALUEFUNCTION": Translator.sql_value,
+    "SUBLINK": Translator.sublink,
+}

@@ -1,0 +1,159 @@
+"""``evidence.json``: the only serialised form of a Report, and the way back.
+
+The keys are those of the dataclasses, in their order; ``class_`` is written as ``class`` and every finding carries its
+``fingerprint``.  Readers may meet more keys in a later 1.x file and ignore them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from rlsaudit.errors import UsageError
+from rlsaudit.finding import Finding
+from rlsaudit.report import SCHEMA_VERSION, Report
+
+__all__ = ["dump", "parse"]
+
+_MEND = "render it again with `rlsaudit scan`, or take the file as it was written"
+_KEYS = {"class_": "class"}
+# Keys that other programs read come first, in the order of the documentation.
+_FIRST = ("verdict", "exit_code", "sentence", "reasons", "population", "population_counted", "cells", "findings")
+_LAST = ("waivers", "provenance", "timing")
+
+
+def dump(report: Report) -> str:
+    """The report as JSON text, the same bytes for equal reports.
+
+    Characters that do not print (control, bidi, lone surrogates) are written as escapes, so the text is always valid
+    UTF-8 and safe to look at.
+    """
+    names = [field.name for field in fields(report)]
+    middle = [name for name in names if name not in _FIRST + _LAST]
+    document: dict[str, object] = {"schema_version": SCHEMA_VERSION}
+    document |= {name: _plain(getattr(report, name)) for name in (*_FIRST, *middle, *_LAST)}
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    return "\n".join(map(_escaped, text.split("\n"))) + "\n"
+
+
+def parse(text: str, name: str = "evidence.json") -> Report:
+    """The report that ``dump`` wrote.
+
+    Raises UsageError, in one line that begins with ``name``, for anything that is not such a file.
+    """
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{name}: not JSON ({reason}): {_MEND}") from None
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise UsageError(f"{name}: not an evidence file (no schema_version): give the evidence.json of a run")
+    version = document["schema_version"]
+    if not isinstance(version, str) or version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UsageError(
+            f"{name}: schema_version {_shown(version)} is not read by this rlsaudit (it reads {SCHEMA_VERSION}): "
+            "use the version of rlsaudit that wrote it"
+        )
+    try:
+        report = _value(Report, document, "")
+    except _Damaged as error:
+        raise UsageError(f"{name}: {error}: {_MEND}") from None
+    assert isinstance(report, Report)
+    return report
+
+
+class _Damaged(Exception):
+    """A place in the document and what is wrong there."""
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        document = {_KEYS.get(f.name, f.name): _plain(getattr(value, f.name)) for f in fields(value)}
+        if isinstance(value, Finding):
+            document["fingerprint"] = value.fingerprint
+        return document
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+@cache
+def _shape(kind: type) -> tuple[tuple[str, str, Any, bool], ...]:
+    """Name, key, type and whether it may be absent, of every field of a dataclass."""
+    hints = get_type_hints(kind)
+    return tuple(
+        (f.name, _KEYS.get(f.name, f.name), hints[f.name], f.default is not MISSING or f.default_factory is not MISSING)
+        for f in fields(kind)
+    )
+
+
+def _value(kind: Any, value: object, place: str) -> object:
+    """``value`` as the annotated type ``kind``; tuples stand in lists, dataclasses in objects."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _object(kind, value, place)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return tuple(_items(arguments, value, place))
+    if origin is Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+        return _wrong(place, f"expected one of {', '.join(map(repr, arguments))}", value)
+    if origin is UnionType:
+        return None if value is None else _value(arguments[0], value, place)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        return _wrong(place, f"expected {kind.__name__}", value)
+    return value
+
+
+def _items(arguments: tuple[Any, ...], value: object, place: str) -> Iterator[object]:
+    if not isinstance(value, list):
+        _wrong(place, "expected a list", value)
+    if arguments[-1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    elif len(value) != len(arguments):
+        _wrong(place, f"expected {len(arguments)} items", value)
+    for number, (kind, item) in enumerate(zip(arguments, value, strict=True)):
+        yield _value(kind, item, f"{place}[{number}]")
+
+
+def _object(kind: type, value: object, place: str) -> object:
+    if not isinstance(value, dict):
+        _wrong(place, "expected an object", value)
+    arguments = {}
+    for name, key, hint, optional in _shape(kind):
+        inner = f"{place}.{key}" if place else key
+        if key in value:
+            arguments[name] = _value(hint, value[key], inner)
+        elif not optional:
+            raise _Damaged(f"{inner} is missing")
+    made: object = kind(**arguments)
+    if isinstance(made, Finding) and value.get("fingerprint") != made.fingerprint:
+        raise _Damaged(f"{place}.fingerprint does not fit the finding, which was changed after it was written")
+    return made
+
+
+def _wrong(place: str, expected: str, value: object) -> NoReturn:
+    raise _Damaged(f"{place}: {expected}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A value in an error line: short, one line, nothing that a terminal would obey."""
+    text = re.sub(r"\s+", " ", ascii(value))
+    return text if len(text) <= 60 else text[:57] + "..."

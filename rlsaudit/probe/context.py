@@ -1,0 +1,163 @@
+"""Sessions as they are in life: without a context, with a broken one, after another tenant's visit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rlsaudit.catalog.model import Command, Relation
+from rlsaudit.finding import Property
+from rlsaudit.probe import oracle
+from rlsaudit.probe.attacks import Target, target
+from rlsaudit.probe.leak import Leak, Visit
+from rlsaudit.probe.ownership import DIGEST
+from rlsaudit.probe.session import Session
+from rlsaudit.probe.statement_text import acting, columns, insert, literal, name, text
+from rlsaudit.probe.sweep import Arena
+from rlsaudit.probe.world import Tenant
+from rlsaudit.tenancy.model import Persona
+
+UNKNOWN = {
+    "uuid": "0f0f0f0f-0000-4000-8000-0000000f0f0f",
+    "smallint": "31999",
+    "integer": "1999999999",
+    "bigint": "1999999999",
+    "numeric": "1999999999",
+}
+GARBAGE = "rlsaudit garbage '%_;"
+_PREPARED_RUNS = 6  # one more than the custom plans that the server tries before it keeps a generic one
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One program of a context test and whether it leaked; ``case`` says in words what was done."""
+
+    case: str
+    relation: int
+    command: Command
+    leak: Leak | None
+
+
+def closed(arena: Arena, session: Session, role: int) -> Iterator[Trial]:
+    """Without a context no tenant's row may be reached: never set, empty, an unknown tenant, garbage."""
+    for relation in _tenant_relations(arena):
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        for case, persona, context in _broken_contexts(arena):
+            if case == "never set":
+                session.close()  # a setting that was ever set on a connection reads '' for ever after, not NULL
+            for command, statement in _reaching(arena, on):
+                leak = _attempt(arena, session, relation, command, context, statement, persona)
+                yield Trial(f"context {case}", relation.oid, command, leak)
+
+
+def _tenant_relations(arena: Arena) -> tuple[Relation, ...]:
+    return tuple(relation for relation in arena.relations() if arena.tenancy.of(relation.oid).tenant_data)
+
+
+def _broken_contexts(arena: Arena) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    tenancy = arena.tenancy
+    yield "never set", "", ()
+    if tenancy.context.settings:
+        empty = tuple(text(sql.SQL("SELECT set_config({}, '', true)").format(literal(s))) for s in tenancy.context.settings)
+        yield "empty", "", empty
+    for persona in tenancy.context.personas[:1]:
+        unknown, stranger = UNKNOWN.get(tenancy.key_type, "nobody_x"), UNKNOWN.get(tenancy.user_type, "nobody_x")
+        yield "of an unknown tenant", persona.name, acting(persona, unknown, stranger)
+        yield "garbage", persona.name, acting(persona, GARBAGE, GARBAGE)
+
+
+def _reaching(arena: Arena, on: Target) -> Iterator[tuple[Command, str]]:
+    relation = name(on.relation)
+    if on.readable:
+        yield "SELECT", text(sql.SQL("SELECT {} FROM {}").format(columns(on.readable), relation))
+    first = arena.world.tenants[0].key
+    for row in arena.world.of(on.relation.oid, first)[:1]:
+        plain = [c for c in on.updatable if c not in on.key and c != on.tenant_key]
+        for column in plain[:1]:
+            change = sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(column), literal(row.get(column)))
+            yield "UPDATE", text(change)
+    for row in arena.world.spare.get((on.relation.oid, first), ()) if on.insertable else ():
+        yield "INSERT", text(insert(on.relation, {c: v for c, v in row.items() if c in on.insertable}))
+    if on.deletable:
+        yield "DELETE", text(sql.SQL("DELETE FROM {}").format(relation))
+
+
+def _attempt(
+    arena: Arena, session: Session, relation: Relation, command: Command, context: Sequence[str], statement: str, persona: str
+) -> Leak | None:
+    after = () if command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", DIGEST)
+    transcript = session.transaction([*context, statement, *after])
+    at = len(context)
+    if len(transcript.replies) <= at or any(reply.sqlstate for reply in transcript.replies[:at]):
+        return None
+    program = " ".join((*context, statement))
+    shown = next((r for r in transcript.replies[at:] if r.sqlstate), transcript.replies[at])
+    evidence = oracle.taint([shown], transcript.notices, arena.world, "", program)
+    if evidence is None and after and len(transcript.replies) == at + 3 and not transcript.failed:
+        digest = oracle.parse_digest(transcript.replies[-1])
+        evidence = oracle.changed(arena.world.baseline, digest, "", arena.known)
+    return _leak("closed", session, relation, command, context, statement, evidence, persona) if evidence else None
+
+
+def _leak(
+    broken: Property, session: Session, relation: Relation, command: Command, context: Sequence[str], statement: str,
+    evidence: oracle.Evidence, persona: str, earlier: tuple[Visit, ...] = (), actor: str = "",
+) -> Leak:  # fmt: skip
+    return Leak(
+        breaks=broken,
+        relation=relation.oid,
+        command=command,
+        role=session.role,
+        actor=actor,
+        owner=evidence.owner,
+        channel=evidence.channel,
+        visits=(*earlier, Visit((statement,), commit=False)),
+        context=tuple(context),
+        mark=evidence.mark,
+        changed=evidence.relation,
+        persona=persona,
+    )
+
+
+def carryover(arena: Arena, session: Session, role: int) -> Iterator[Trial]:
+    """A tenant's context, plan or cursor must not serve the next one on the same connection."""
+    first, second = arena.world.tenants[:2]
+    for relation in _tenant_relations(arena):
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        if not on.readable:
+            continue
+        statement = text(sql.SQL("SELECT {} FROM {}").format(columns(on.readable), name(relation)))
+        for persona in arena.tenancy.context.personas:
+            for commit in (True, False):
+                visit = Visit((*_as(persona, first), statement), commit=commit)
+                ended = "commit" if commit else "rollback"
+                leak = _visit(arena, session, relation, (visit,), (), statement, persona, None)
+                yield Trial(f"context after {ended}", relation.oid, "SELECT", leak)
+            prepare = f"PREPARE rlsaudit_plan AS {statement}"
+            runs = ("EXECUTE rlsaudit_plan",) * _PREPARED_RUNS
+            visit = Visit((*_as(persona, first), prepare, *runs))
+            leak = _visit(arena, session, relation, (visit,), _as(persona, second), runs[0], persona, second)
+            yield Trial("prepared plan under the next tenant", relation.oid, "SELECT", leak)
+
+
+def _as(persona: Persona, tenant: Tenant) -> tuple[str, ...]:
+    return acting(persona, tenant.key, tenant.user)
+
+
+def _visit(
+    arena: Arena, session: Session, relation: Relation, earlier: tuple[Visit, ...], context: tuple[str, ...],
+    statement: str, persona: Persona, actor: Tenant | None,
+) -> Leak | None:  # fmt: skip
+    session.close()
+    for visit in earlier:
+        session.run(["ROLLBACK", "BEGIN", *visit.statements, "COMMIT" if visit.commit else "ROLLBACK"])
+        for reset in arena.tenancy.context.reset:
+            session.run([reset])
+    transcript = session.transaction([*context, statement])
+    acted = actor.key if actor else ""
+    evidence = oracle.taint(transcript.replies[len(context) :], transcript.notices, arena.world, acted, " ".join(context))
+    if evidence is None:
+        return None
+    return _leak("carryover", session, relation, "SELECT", context, statement, evidence, persona.name, earlier, acted)

@@ -1,0 +1,138 @@
+"""Doors that are no relation's command: functions the role may call, and TRUNCATE, which row security never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice, product
+
+from psycopg import sql
+
+from rlsaudit.catalog.model import Function
+from rlsaudit.probe import oracle
+from rlsaudit.probe.leak import Leak, Visit
+from rlsaudit.probe.ownership import DIGEST
+from rlsaudit.probe.session import Session
+from rlsaudit.probe.statement_text import acting, literal, name, text
+from rlsaudit.probe.sweep import Arena
+from rlsaudit.probe.world import Tenant, World
+from rlsaudit.tenancy.model import Persona
+
+_CALLS = 12
+"""Argument combinations tried per function, tenant and persona."""
+
+
+def functions(arena: Arena, session: Session, role: int) -> Iterator[tuple[Function, Leak | None]]:
+    """Call everything ``role`` may execute, with own and foreign values as arguments."""
+    for function in arena.catalog.functions:
+        if not _callable(function) or not arena.visibility.may_execute(role, function):
+            continue
+        for persona in arena.tenancy.context.personas:
+            actor, victim = arena.world.tenants[:2]
+            for call in islice(_calls(function, arena.world, actor, victim), _CALLS):
+                yield function, _call(arena, session, function, persona, actor, call)
+
+
+def _callable(function: Function) -> bool:
+    return (
+        function.extension is None
+        and function.kind in ("function", "procedure")
+        and function.returns not in ("trigger", "event_trigger", "internal")
+        and not any(t in ("internal", "cstring") for t in function.argument_types)
+    )
+
+
+def _calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> Iterator[str]:
+    pools = [_arguments(type_name, world, actor, victim) for type_name in function.argument_types]
+    called = sql.SQL("{}.{}").format(sql.Identifier(function.schema), sql.Identifier(function.name))
+    for values in product(*pools):
+        given = sql.SQL(", ").join(
+            sql.SQL("{}::{}").format(literal(value), sql.SQL(type_name))
+            for value, type_name in zip(values, function.argument_types, strict=True)
+        )
+        if function.kind == "procedure":
+            yield text(sql.SQL("CALL {}({})").format(called, given))
+        else:
+            yield text(sql.SQL("SELECT * FROM {}({}) AS called").format(called, given))
+
+
+def _arguments(type_name: str, world: World, actor: Tenant, victim: Tenant) -> tuple[str | None, ...]:
+    """Foreign values of the argument's type, the tenant's own, and NULL."""
+    match type_name:
+        case "uuid":
+            fits = _is_uuid
+        case "smallint" | "integer" | "bigint" | "numeric":
+            fits = _is_integer
+        case "text" | "character varying" | "name":
+            fits = _is_text
+        case "boolean":
+            return ("true", "false")
+        case "json" | "jsonb":
+            return ("{}",)
+        case _:
+            return (None,)
+    foreign = [t for t, owner in world.marks.items() if owner == victim.key and fits(t) and t != victim.key]
+    found = [t for t in (victim.key, victim.user, actor.key) if fits(t)]
+    return (*found, *foreign[:3], *(("SELECT 1",) if type_name == "text" else ()), None)
+
+
+def _is_uuid(value: str) -> bool:
+    return len(value) == 36 and value.count("-") == 4
+
+
+def _is_integer(value: str) -> bool:
+    return value.removeprefix("-").isdigit() and len(value) < 10
+
+
+def _is_text(value: str) -> bool:
+    return not _is_uuid(value)
+
+
+def _call(
+    arena: Arena, session: Session, function: Function, persona: Persona, actor: Tenant, call: str
+) -> Leak | None:
+    context = acting(persona, actor.key, actor.user)
+    transcript = session.transaction([*context, call, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
+    at = len(context)
+    if len(transcript.replies) <= at or any(reply.sqlstate for reply in transcript.replies[:at]):
+        return None
+    shown = transcript.replies[at : at + 1]
+    evidence = oracle.taint(shown, transcript.notices, arena.world, actor.key, " ".join((*context, call)))
+    if evidence is None and len(transcript.replies) == at + 3 and not transcript.failed:
+        digest = oracle.parse_digest(transcript.replies[-1])
+        evidence = oracle.changed(arena.world.baseline, digest, actor.key, arena.known)
+    if evidence is None:
+        return None
+    return Leak(
+        breaks=evidence.property, relation=evidence.relation, command="EXECUTE", role=session.role,
+        actor=actor.key, owner=evidence.owner, channel=evidence.channel, visits=(Visit((call,), commit=False),),
+        context=context, mark=evidence.mark, changed=evidence.relation, persona=persona.name, function=function.oid,
+    )  # fmt: skip
+
+
+def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int, Leak | None]]:
+    """TRUNCATE every relation on which ``role`` holds the privilege."""
+    actor = arena.world.tenants[0]
+    for persona in arena.tenancy.context.personas[:1]:
+        context = acting(persona, actor.key, actor.user)
+        for relation in arena.relations():
+            if not arena.tenancy.of(relation.oid).tenant_data or relation.kind not in ("table", "partitioned table"):
+                continue
+            if not arena.visibility.may(role, relation, "TRUNCATE"):
+                continue
+            statement = text(sql.SQL("TRUNCATE {} CASCADE").format(name(relation)))
+            plain = statement.removesuffix(" CASCADE")
+            found = None
+            for attack in (plain, statement):
+                transcript = session.transaction([*context, attack, DIGEST])
+                if transcript.failed or len(transcript.replies) != len(context) + 2:
+                    continue
+                digest = oracle.parse_digest(transcript.replies[-1])
+                evidence = oracle.changed(arena.world.baseline, digest, actor.key, arena.known)
+                if evidence is not None:
+                    found = Leak(
+                        breaks="write", relation=relation.oid, command="TRUNCATE", role=session.role, actor=actor.key,
+                        owner=evidence.owner, channel="digest", visits=(Visit((attack,), commit=False),),
+                        context=context, changed=evidence.relation, persona=persona.name,
+                    )  # fmt: skip
+                    break
+            yield relation.oid, found

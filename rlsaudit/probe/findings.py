@@ -1,0 +1,81 @@
+"""Leaks as findings: what happened, in words, with the script that replays it."""
+
+from __future__ import annotations
+
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.finding import Finding, Property, Severity
+from rlsaudit.probe.leak import Leak
+from rlsaudit.probe.world import SHARED
+
+_STANDARDS = ("SOC 2 CC6.1", "ISO 27001 A.8.3", "NIST 800-53 AC-3", "CWE-639")
+
+_TITLES: dict[Property, str] = {
+    "read": "A tenant can read another tenant's rows",
+    "write": "A tenant can change or delete another tenant's rows",
+    "forge": "A tenant can create rows for another tenant, or move rows to it",
+    "closed": "A session without a valid context reaches tenants' rows",
+    "carryover": "A tenant's context outlives its transaction on a pooled connection",
+}
+_SHARED_TITLE = "A tenant can change rows that all tenants share"
+
+_RATIONALE: dict[Property, str] = {
+    "read": "Row-level separation is the only thing between tenants in a shared table; here it does not hold.",
+    "write": "One tenant can damage or destroy another tenant's data, and no read of its own would show it.",
+    "forge": "Rows that a tenant never wrote appear as its own, or its own rows disappear into another tenant.",
+    "closed": "A request whose context is missing must see nothing; a forgotten SET would otherwise show everything.",
+    "carryover": "A connection pool hands the next request a session that still acts for the previous tenant.",
+}
+
+
+def as_finding(catalog: Catalog, leak: Leak, replay: str, confirmed: bool) -> Finding:
+    """The finding of a leak; values of tenants stay in the replay script, whose rows are synthetic."""
+    relation = catalog.find_relation(leak.relation)
+    function = catalog.function(leak.function) if leak.function else None
+    shared = leak.owner == SHARED and leak.breaks == "write"
+    severity: Severity = "high" if shared else "critical"
+    thing = function.signature if function else relation.qualified if relation else "unknown"
+    at_stake = catalog.find_relation(leak.changed) or relation
+    return Finding(
+        check=f"PROBE-{leak.breaks.upper()}",
+        source="probe",
+        title=_SHARED_TITLE if shared else _TITLES[leak.breaks],
+        severity=severity,
+        object=thing,
+        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared),
+        property=leak.breaks,
+        relation=at_stake.qualified if at_stake else "",
+        command=leak.command,
+        role=leak.role,
+        replay=replay,
+        confirmed=confirmed,
+        rationale=_RATIONALE[leak.breaks],
+        standards=_STANDARDS,
+    )
+
+
+def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
+    who = f"As {leak.role}" + (f" ({leak.persona})" if leak.persona not in ("", "tenant") else "")
+    acting = "acting for one tenant" if leak.actor else "with no valid context"
+    program = "a program of several statements" if len(leak.visits[-1].statements) > 1 else f"{leak.command} on {thing}"
+    if leak.function:
+        program = f"calling {thing}"
+    match leak.breaks:
+        case "read":
+            how = {"rows": "returned", "error": "printed in its error message", "notice": "printed in a notice", "digest": "changed"}
+            said = f"{who}, {acting}, {program} {how[leak.channel]} values that stand only in another tenant's rows."
+        case "write":
+            owner = "shared by all tenants" if shared else "of another tenant"
+            said = f"{who}, {acting}, {program} changed rows {owner} in {at_stake}."
+        case "forge":
+            said = f"{who}, {acting}, {program} put a row into another tenant's part of {at_stake}."
+        case "closed":
+            said = f"{who}, {acting}, {leak.command} on {thing} reached tenants' rows."
+        case _:
+            said = f"{who}, after another tenant's visit on the same connection, {leak.command} on {thing} reached that tenant's rows."
+    blind = " It reads no column, so the SELECT policies do not stand in its way." if _reads_nothing(leak) else ""
+    return said + blind
+
+
+def _reads_nothing(leak: Leak) -> bool:
+    statement = leak.statement.upper()
+    return leak.command in ("UPDATE", "DELETE") and " WHERE " not in statement and " RETURNING " not in statement

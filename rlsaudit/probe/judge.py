@@ -1,0 +1,100 @@
+"""From what was tried to the state of each cell.  Pure; the one place where a pass is given or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from rlsaudit.catalog.model import COMMANDS, Command, Relation
+from rlsaudit.finding import Cell, State
+from rlsaudit.probe.leak import Leak, Tried
+from rlsaudit.probe.sweep import Arena, CellKey
+from rlsaudit.tenancy.model import ApplicationRole
+
+_ROW_SECURITY = "row-level security policy"
+
+
+def cells(
+    arena: Arena,
+    roles: tuple[ApplicationRole, ...],
+    tried: Mapping[CellKey, Tried],
+    sensitive: Set[CellKey],
+    leaks: tuple[Leak, ...],
+) -> tuple[Cell, ...]:
+    """One cell for every relation × role × command."""
+    leaking: dict[CellKey, list[Leak]] = {}
+    for leak in leaks:
+        for command in COMMANDS:
+            if leak.command == command and not leak.function:
+                leaking.setdefault((leak.relation, leak.role, command), []).append(leak)
+    found = []
+    for relation in arena.relations():
+        for role in roles:
+            for command in COMMANDS:
+                key = (relation.oid, role.name, command)
+                trial = tried.get(key, Tried())
+                state, reason = _state(arena, relation, role, command, trial, key in sensitive, leaking.get(key, []))
+                found.append(Cell(relation.qualified, role.name, command, state, trial.trials, reason))
+    return tuple(found)
+
+
+def _state(
+    arena: Arena, relation: Relation, role: ApplicationRole, command: Command, tried: Tried, sensitive: bool, leaks: list[Leak]
+) -> tuple[State, str]:  # fmt: skip
+    if not arena.visibility.may(role.oid, relation, command):
+        return "no privilege", ""
+    if leaks:
+        return "leak", "; ".join(sorted({leak.breaks for leak in leaks}))
+    classified = arena.tenancy.of(relation.oid)
+    if classified.kind == "unclassified":
+        return "not covered", f"unclassified: {classified.why}; declare its class in rlsaudit.toml"
+    if not classified.tenant_data:
+        return "held", f"not tenant data ({classified.why}); no tenant's value came out of it"
+    if not tried.trials:
+        cause = arena.world.failures.get(relation.oid, "no row or statement could be made for it")
+        return "not covered", f"nothing could be tried: {cause}"
+    if _default_deny(arena, relation, role, command):
+        return ("held", "no policy admits this command: default deny") if sensitive or command == "INSERT" else _blind(arena, relation)
+    shown = command == "SELECT" and sensitive and any(tried.outputs.values())
+    if tried.alive or shown:
+        return _alive(arena, relation, command, tried, sensitive)
+    return _not_alive(arena, relation, command, tried, sensitive)
+
+
+def _alive(arena: Arena, relation: Relation, command: Command, tried: Tried, sensitive: bool) -> tuple[State, str]:
+    if sensitive:
+        return "held", "own rows reached, no other tenant's; with row security off the same statements cross"
+    if command == "INSERT":
+        return "held", "own rows accepted, forged ones refused, also by constraints or triggers when row security is off"
+    return _blind(arena, relation)
+
+
+def _not_alive(arena: Arena, relation: Relation, command: Command, tried: Tried, sensitive: bool) -> tuple[State, str]:
+    if command == "SELECT":
+        cause = tried.error or tried.denied or "no persona saw its own rows"
+        return "not covered", f"{_short(cause)}; check the context in rlsaudit.toml"
+    refusal = tried.denied if _ROW_SECURITY in tried.denied else ""
+    if refusal or tried.refused:
+        return ("held", f"refused for own rows too: {_short(refusal or tried.refused)}") if sensitive or refusal else _blind(arena, relation)
+    if tried.denied or tried.error:
+        return "not covered", f"own rows could not be written: {_short(tried.denied or tried.error)}"
+    if tried.empty and sensitive:
+        return "held", "the policies admit none of the rows tried, own ones included; with row security off they do"
+    failure = arena.world.failures.get(relation.oid)
+    return "not covered", f"no valid row could be made: {failure}" if failure else "no statement reached an own row"
+
+
+def _blind(arena: Arena, relation: Relation) -> tuple[State, str]:
+    cause = arena.world.failures.get(relation.oid)
+    why = f": {cause}" if cause else ""
+    return "not covered", f"the statements cross nowhere even with row security off, so they prove nothing{why}"
+
+
+def _default_deny(arena: Arena, relation: Relation, role: ApplicationRole, command: Command) -> bool:
+    if arena.visibility.exempt(role.oid, relation) is not None or not relation.holds_rows:
+        return False
+    return not any(policy.permissive for policy in arena.visibility.policies(role.oid, relation, command))
+
+
+def _short(message: str) -> str:
+    line = message.splitlines()[0] if message else message
+    return line if len(line) <= 160 else line[:157] + "..."

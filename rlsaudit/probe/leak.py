@@ -1,0 +1,101 @@
+"""What the probe finds: a leak as a program that can be run again, and what every cell was tried with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rlsaudit.finding import Property
+from rlsaudit.probe.oracle import Channel
+from rlsaudit.probe.world import Tenant
+
+
+Place = tuple[int, str, str, Property]
+"""(relation or function OID, command, role, property)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One stay of a session on a pooled connection: a transaction with or without a context."""
+
+    statements: tuple[str, ...]
+    commit: bool = True
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A program that crosses from ``actor`` to ``owner``; its last statement is the one that shows it."""
+
+    breaks: Property
+    relation: int
+    """The relation attacked, for its cell."""
+    command: str
+    role: str
+    actor: str
+    """Label of the tenant acted for; empty when no context is set."""
+    owner: str
+    channel: Channel
+    visits: tuple[Visit, ...]
+    """All but the last are earlier stays on the same connection; the last is never committed."""
+    context: tuple[str, ...]
+    """Statements that set the context of the last visit."""
+    mark: str = ""
+    changed: int = 0
+    """Relation whose rows changed, by the digest."""
+    without: frozenset[int] = frozenset()
+    """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
+    persona: str = ""
+    function: int = 0
+    """Function called, when the door is one."""
+
+    @property
+    def statement(self) -> str:
+        return self.visits[-1].statements[-1]
+
+    @property
+    def place(self) -> Place:
+        """Leaks with the same place are one finding."""
+        return (self.function or self.relation, self.command, self.role, self.breaks)
+
+
+@dataclass
+class Tried:
+    """What was tried on one cell, and what came of it."""
+
+    trials: int = 0
+    alive: bool = False
+    """The tenant reached its own row by this command."""
+    denied: str = ""
+    """The server's refusal (42501) of a command that was to work."""
+    refused: str = ""
+    """What a trigger or function of the schema raised against a command that was to work."""
+    error: str = ""
+    """Another error of a command that was to work: nothing is known then."""
+    empty: bool = False
+    """A command that was to work ran without error and reached no row."""
+    leaks: list[Leak] = field(default_factory=list)
+    outputs: dict[tuple[str, str], tuple[tuple[str | None, ...], ...]] = field(default_factory=dict)
+    """(statement, tenant's name) → rows, to hold against the same statement with row security off."""
+
+
+def shortest(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
+    """One leak for each place, the plainest program of those that show it."""
+    best: dict[Place, Leak] = {}
+    for leak in leaks:
+        known = best.get(leak.place)
+        if known is None or _cost(leak) < _cost(known):
+            best[leak.place] = leak
+    return tuple(best.values())
+
+
+def _cost(leak: Leak) -> tuple[int, int, int, int]:
+    return (
+        len(leak.visits),
+        sum(len(visit.statements) for visit in leak.visits),
+        {"rows": 0, "digest": 0, "error": 1, "notice": 2}[leak.channel] + 3 * ("rlsaudit_peek" in leak.statement),
+        len(leak.statement),
+    )
+
+
+def label(tenant: Tenant | None) -> str:
+    return tenant.key if tenant is not None else ""

@@ -1,0 +1,168 @@
+"""Whose row is it: SQL expressions for a row's owner, and the digest function that every write is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.probe.world import SHARED, Tenant
+from rlsaudit.tenancy.model import Classified, Step, Tenancy
+
+SCHEMA = "rlsaudit_oracle"
+DIGEST = f"SELECT * FROM {SCHEMA}.digest()"
+
+
+def release(relation: Relation) -> str:
+    """A statement that removes every row that refers to ``relation``, so that a foreign key cannot stand in for a policy."""
+    return f"SELECT {SCHEMA}.release({relation.oid})"
+
+
+def table(relation: Relation) -> sql.Composed:
+    return sql.SQL("{}.{}").format(sql.Identifier(relation.schema), sql.Identifier(relation.name))
+
+
+def owner(catalog: Catalog, classified: Classified, tenants: Iterable[Tenant], alias: str = "t") -> sql.Composable:
+    """An expression over ``alias`` that gives the owner's label (tenant key as text), or NULL.
+
+    A key column names it; a child asks its parent through the foreign key; a principal without either is looked up
+    among the users that were seeded.
+    """
+    if classified.key is not None:
+        return _through(catalog, classified.path, classified.key, alias, 0)
+    relation = catalog.relation(classified.relation)
+    identity = primary_key(catalog, relation)
+    if len(identity) != 1:
+        return sql.SQL("NULL::text")
+    cases = [
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(tenant.user), sql.Literal(tenant.key)) for tenant in tenants
+    ]
+    column = sql.Identifier(alias, identity[0])
+    return sql.SQL("CASE {}::text {} END").format(column, sql.SQL(" ").join(cases))
+
+
+def _through(catalog: Catalog, path: tuple[Step, ...], key: str, alias: str, depth: int) -> sql.Composable:
+    if not path:
+        return sql.SQL("{}::text").format(sql.Identifier(alias, key))
+    step, parent = path[0], f"p{depth}"
+    joined = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(parent, there), sql.Identifier(alias, here))
+        for here, there in zip(step.columns, step.referenced_columns, strict=True)
+    )
+    return sql.SQL("(SELECT {} FROM {} AS {} WHERE {} LIMIT 1)").format(
+        _through(catalog, path[1:], key, parent, depth + 1),
+        table(catalog.relation(step.relation)),
+        sql.Identifier(parent),
+        joined,
+    )
+
+
+def primary_key(catalog: Catalog, relation: Relation) -> tuple[str, ...]:
+    """Column names of the primary key, or of a unique key over NOT NULL columns, or nothing."""
+    keys = [c for c in catalog.constraints_of(relation.oid) if c.kind in ("primary key", "unique")]
+    for constraint in sorted(keys, key=lambda c: c.kind != "primary key"):
+        columns = [relation.column_number(number) for number in constraint.columns]
+        if all(column is not None and column.not_null for column in columns):
+            return tuple(column.name for column in columns if column is not None)
+    return ()
+
+
+def digested(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
+    """Relations whose rows are guarded by the digest: tenant data that holds rows, partitions only through their root."""
+    relations = (catalog.relation(oid) for oid in tenancy.tenant_data())
+    return tuple(r for r in relations if r.kind in ("table", "partitioned table") and not r.is_partition)
+
+
+def install(
+    connection: psycopg.Connection[tuple[object, ...]], catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...]
+) -> None:
+    """Create the digest function in the scratch database: ``(relation oid, owner text, count text, hash text)``.
+
+    It is SECURITY DEFINER of a superuser, so that it sees all rows inside the attacker's own transaction.
+    """
+    parts = [
+        sql.SQL(
+            "SELECT {oid}::bigint::text, COALESCE({owner}, {shared}), count(*)::text, "
+            "COALESCE(sum(hashtextextended(t::text, 0)), 0)::text FROM {only}{table} AS t GROUP BY 2"
+        )
+        .format(
+            oid=sql.Literal(relation.oid),
+            owner=owner(catalog, tenancy.of(relation.oid), tenants),
+            shared=sql.Literal(SHARED),
+            only=_only(relation),
+            table=table(relation),
+        )
+        .as_string(connection)
+        for relation in digested(catalog, tenancy)
+    ]
+    body = " UNION ALL ".join(parts) or "SELECT NULL, NULL, NULL, NULL WHERE false"
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(sql.Identifier(SCHEMA)))
+    connection.execute(
+        sql.SQL(
+            "CREATE FUNCTION {}.digest() RETURNS TABLE(relation text, owner text, rows text, hash text) "
+            "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp "
+            "SET row_security = on AS {}"
+        ).format(sql.Identifier(SCHEMA), sql.Literal(f"BEGIN RETURN QUERY {body}; END"))
+    )
+
+
+def referrers(catalog: Catalog, relation: Relation) -> tuple[Relation, ...]:
+    """Relations with a foreign key to ``relation``, and those that refer to them in turn."""
+    found: dict[int, Relation] = {}
+    queue = [relation.oid]
+    while queue:
+        parent = queue.pop()
+        for constraint in catalog.constraints:
+            child = catalog.find_relation(constraint.relation)
+            if constraint.kind == "foreign key" and constraint.referenced == parent and child is not None:
+                if child.oid not in found and child.oid != relation.oid and not child.is_partition:
+                    found[child.oid] = child
+                    queue.append(child.oid)
+    return tuple(found.values())
+
+
+def install_release(connection: psycopg.Connection[tuple[object, ...]], catalog: Catalog, tenancy: Tenancy) -> None:
+    """Create ``release(oid)``: as a superuser and without firing triggers, empty whatever refers to the relation."""
+    branches = [
+        sql.SQL("IF relation = {} THEN {} END IF;").format(
+            sql.Literal(relation.oid),
+            sql.SQL(" ").join(sql.SQL("DELETE FROM {};").format(table(child)) for child in children),
+        )
+        for relation in digested(catalog, tenancy)
+        if (children := referrers(catalog, relation))
+    ]
+    body = sql.SQL(" ").join(branches).as_string(connection) if branches else "NULL;"
+    connection.execute(
+        sql.SQL(
+            "CREATE FUNCTION {}.release(relation bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER "
+            "SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS {}"
+        ).format(sql.Identifier(SCHEMA), sql.Literal(f"BEGIN {body} END"))
+    )
+
+
+def owned_rows(
+    connection: psycopg.Connection[tuple[object, ...]],
+    catalog: Catalog,
+    classified: Classified,
+    tenants: tuple[Tenant, ...],
+) -> list[tuple[str, Mapping[str, str | None]]]:
+    """Every row of the relation as (owner label, column → text), read by the privileged identity."""
+    relation = catalog.relation(classified.relation)
+    columns = [sql.SQL("t.{}::text").format(sql.Identifier(column.name)) for column in relation.columns]
+    query = sql.SQL("SELECT COALESCE({}, {}), {} FROM {}{} AS t").format(
+        owner(catalog, classified, tenants),
+        sql.Literal(SHARED),
+        sql.SQL(", ").join([*columns]) if columns else sql.SQL("NULL"),
+        _only(relation),
+        table(relation),
+    )
+    names = [column.name for column in relation.columns]
+    return [(str(row[0]), dict(zip(names, row[1:], strict=False))) for row in connection.execute(query)]  # type: ignore[arg-type]
+
+
+def _only(relation: Relation) -> sql.SQL:
+    """Inheritance children are relations of their own, partitions are counted through their root."""
+    return sql.SQL("" if relation.kind == "partitioned table" else "ONLY ")

@@ -1,0 +1,260 @@
+"""The probe from end to end: seed, sweep, context, doors, workloads, detector, judge, shrink, replay."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.finding import Cell, Finding, Property, PropertyResult
+from rlsaudit.probe import context, detector, doors, judge, ownership
+from rlsaudit.probe.findings import as_finding
+from rlsaudit.probe.leak import Leak, Place, Tried, shortest
+from rlsaudit.probe.populate import populate
+from rlsaudit.probe.replay import SCHEMA_FILE, SeedRow, schema_script, script
+from rlsaudit.probe.session import Session
+from rlsaudit.probe.shrink import shrink_rows
+from rlsaudit.probe.sweep import Arena, CellKey, sweep
+from rlsaudit.probe.workload import workloads
+from rlsaudit.tenancy.model import ApplicationRole, Tenancy
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many steps are done and how many there are."""
+
+EXAMPLES = 150
+"""Random programs per Hypothesis round and role."""
+
+
+class Scratch(Protocol):
+    """What the probe needs of a scratch server; ``rlsaudit.source.server.ScratchServer`` is one."""
+
+    def conninfo(self, dbname: str = ..., user: str = ...) -> str: ...
+    def connect(self, dbname: str = ..., user: str = ..., autocommit: bool = ...) -> psycopg.Connection[tuple[object, ...]]: ...
+    def create_database(self, name: str, template: str | None = ...) -> None: ...
+    def drop_database(self, name: str) -> None: ...
+    def dump_schema(self, dbname: str, *, data: bool) -> str: ...
+    def run_psql(self, dbname: str, script: str, *, timeout: float) -> tuple[int, str]: ...
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    cells: tuple[Cell, ...]
+    findings: tuple[Finding, ...]
+    properties: tuple[PropertyResult, ...]
+    notes: tuple[str, ...]
+    schema: str
+    """``schema.sql`` that replay scripts read."""
+    statements: int
+    programs: int
+    tenants: int
+    blind: bool
+    """The detector found nothing that it should have: the run is not trustworthy."""
+
+
+@dataclass
+class _Ledger:
+    """What one run gathers."""
+
+    tried: dict[CellKey, Tried] = field(default_factory=dict)
+    leaks: list[Leak] = field(default_factory=list)
+    counts: dict[tuple[Property, str], int] = field(default_factory=lambda: defaultdict(int))
+    statements: int = 0
+    programs: int = 0
+
+
+def probe(
+    server: Scratch,
+    database: str,
+    catalog: Catalog,
+    tenancy: Tenancy,
+    *,
+    seed: int,
+    budget: float,
+    progress: Progress,
+) -> ProbeResult:
+    """Attack a copy of ``database``, a loaded scratch database with the objects of ``catalog``; it is left unseeded.
+
+    ``budget`` is the time in seconds for random workloads, over all roles.
+    """
+    notes = _let_in(server, database, catalog, tenancy.roles)
+    suffix = secrets.token_hex(3)
+    world_name, wide_name, bare_name = (f"rlsaudit_{kind}_{suffix}" for kind in ("world", "wide", "bare"))
+    try:
+        server.create_database(world_name, database)
+        server.create_database(bare_name, database)
+        progress("seeding tenants", 0, 1)
+        with server.connect(world_name) as connection:
+            world = populate(connection, catalog, tenancy)
+        arena = Arena(catalog, tenancy, Visibility(catalog), world)
+        ledger = _Ledger()
+        for number, role in enumerate(tenancy.roles):
+            progress(f"attacking as {role.name}", number, len(tenancy.roles))
+            _attack(server, world_name, arena, role, ledger, seed=seed, seconds=budget / len(tenancy.roles))
+        progress("checking that the probe can see", 0, 1)
+        server.create_database(wide_name, world_name)
+        sensitive = _sensitive(server, wide_name, arena, tenancy.roles, ledger.tried)
+        leaks = shortest(ledger.leaks)
+        cells = judge.cells(arena, tenancy.roles, ledger.tried, sensitive, leaks)
+        schema = schema_script(server.dump_schema(database, data=True), catalog)
+        findings = _findings(server, bare_name, arena, _worth_telling(leaks), schema, progress)
+    finally:
+        for name in (world_name, wide_name, bare_name):
+            server.drop_database(name)
+    properties, blind = _properties(ledger, tenancy.roles, cells, sensitive, arena)
+    return ProbeResult(
+        cells, findings, properties, notes, schema, ledger.statements, ledger.programs, len(world.tenants), blind
+    )
+
+
+def _let_in(server: Scratch, database: str, catalog: Catalog, roles: Iterable[ApplicationRole]) -> tuple[str, ...]:
+    """Real logins need LOGIN and CONNECT; in the scratch cluster only, and said in the report."""
+    changed = []
+    with server.connect(database) as connection:
+        for role in roles:
+            known = catalog.role(role.oid)
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT -1").format(sql.Identifier(role.name)))
+            if not known.login:
+                changed.append(role.name)
+    return (f"In the scratch copy these roles were allowed to log in: {', '.join(changed)}.",) if changed else ()
+
+
+def _attack(
+    server: Scratch, database: str, arena: Arena, role: ApplicationRole, ledger: _Ledger, *, seed: int, seconds: float
+) -> None:
+    session = Session(server.conninfo(database, role.name), role.name)
+    try:
+        for key, tried in sweep(arena, session, role.oid, arena.relations()):
+            ledger.tried[key] = tried
+            ledger.leaks += tried.leaks
+        for trial in context.closed(arena, session, role.oid):
+            ledger.counts["closed", role.name] += 1
+            ledger.leaks += [trial.leak] if trial.leak else []
+        open_without = {leak.relation for leak in ledger.leaks if leak.breaks == "closed" and leak.role == role.name}
+        for trial in context.carryover(arena, session, role.oid):
+            ledger.counts["carryover", role.name] += 1
+            # What is open without any context needs no other tenant's visit.
+            ledger.leaks += [trial.leak] if trial.leak and trial.relation not in open_without else []
+        session.close()
+        for _, leak in doors.functions(arena, session, role.oid):
+            ledger.counts["read", role.name] += 1
+            ledger.leaks += [leak] if leak else []
+        for _, leak in doors.truncations(arena, session, role.oid):
+            ledger.counts["write", role.name] += 1
+            ledger.leaks += [leak] if leak else []
+        seen: set[Place] = {leak.place for leak in ledger.leaks}
+        found, programs = workloads(arena, session, role.oid, seed=seed, examples=EXAMPLES, seconds=seconds, seen=seen)
+        ledger.leaks += found
+        ledger.programs += programs
+    finally:
+        session.close()
+        ledger.statements += session.statements
+
+
+def _sensitive(
+    server: Scratch, database: str, arena: Arena, roles: Sequence[ApplicationRole], tried: Mapping[CellKey, Tried]
+) -> frozenset[CellKey]:
+    with server.connect(database) as connection:
+        detector.open_wide(connection, arena.catalog)
+    sessions = [(role.oid, Session(server.conninfo(database, role.name), role.name)) for role in roles]
+    try:
+        return detector.sensitive(arena, sessions, tried)
+    finally:
+        for _, session in sessions:
+            session.close()
+
+
+def _worth_telling(leaks: tuple[Leak, ...]) -> tuple[Leak, ...]:
+    """A relation that is open without a context, or to a blind UPDATE, is told once per property, not per command.
+
+    Carryover is a property of the context, so it is one finding per role.
+    """
+    told: dict[tuple[object, ...], Leak] = {}
+    for leak in leaks:
+        match leak.breaks:
+            case "carryover":
+                subject: tuple[object, ...] = (leak.role, "carryover")
+            case "closed":
+                subject = (leak.role, "closed", leak.relation)
+            case _:
+                subject = leak.place
+        told.setdefault(subject, leak)
+    return tuple(told.values())
+
+
+def _findings(
+    server: Scratch, bare: str, arena: Arena, leaks: tuple[Leak, ...], schema: str, progress: Progress
+) -> tuple[Finding, ...]:
+    rows = [
+        SeedRow(relation, row)
+        for relation in ownership.digested(arena.catalog, arena.tenancy)
+        for (oid, _), found in arena.world.rows.items()
+        if oid == relation.oid
+        for row in found
+    ]
+    findings = []
+    with server.connect(bare) as connection:
+        for number, leak in enumerate(leaks):
+            progress("shrinking and replaying leaks", number, len(leaks))
+            needed = shrink_rows(connection, arena.catalog, arena.tenancy, arena.world.tenants, leak, rows)
+            text = script(arena.catalog, arena.tenancy, arena.world.tenants, leak, needed)
+            findings.append(as_finding(arena.catalog, leak, text, confirm(server, text, schema)))
+    return tuple(findings)
+
+
+def confirm(server: Scratch, text: str, schema: str, timeout: float = 60) -> bool:
+    """Run a replay script with the real psql against the scratch server; True when it prints LEAK."""
+    return "LEAK" in replay_output(server, text, schema, timeout).splitlines()
+
+
+def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) -> str:
+    """What psql prints for a replay script whose ``schema.sql`` is ``schema``."""
+    _, output = server.run_psql("postgres", text.replace(f"\\ir {SCHEMA_FILE}", schema, 1), timeout=timeout)
+    return output
+
+
+def _properties(
+    ledger: _Ledger, roles: Sequence[ApplicationRole], cells: tuple[Cell, ...], sensitive: frozenset[CellKey], arena: Arena
+) -> tuple[tuple[PropertyResult, ...], bool]:
+    """Run-level results for every role, and whether the detector was blind."""
+    results: list[PropertyResult] = []
+    for role in roles:
+        swept = sum(tried.trials for key, tried in ledger.tried.items() if key[1] == role.name)
+        for broken in ("read", "write", "forge", "closed", "carryover"):
+            leaks = sum(leak.breaks == broken and leak.role == role.name for leak in shortest(ledger.leaks))
+            trials = ledger.counts[broken, role.name] + (swept if broken in ("read", "write", "forge") else 0)
+            outcome: Literal["held", "leak", "not covered"] = "leak" if leaks else "held" if trials else "not covered"
+            reason = f"{leaks} place(s) leak" if leaks else "nothing crossed" if trials else "nothing could be tried"
+            results.append(PropertyResult(broken, role.name, outcome, trials, reason))
+        alive = [tried for key, tried in ledger.tried.items() if key[1] == role.name and arena.tenancy.of(key[0]).tenant_data]
+        working = sum(tried.alive for tried in alive)
+        results.append(
+            PropertyResult(
+                "alive", role.name, "held" if working else "not covered", len(alive),
+                f"own rows reached in {working} of {len(alive)} cells that hold a privilege",
+            )
+        )  # fmt: skip
+    guarded = {
+        (relation.oid, role.name, "SELECT")
+        for relation in arena.relations()
+        if relation.rls_enabled and arena.tenancy.of(relation.oid).tenant_data
+        for role in roles
+        if arena.visibility.may(role.oid, relation, "SELECT")
+    }
+    found = len(guarded & sensitive)
+    blind = bool(guarded) and not found
+    results.append(
+        PropertyResult(
+            "detector", "", "not covered" if blind or not guarded else "held", len(guarded),
+            f"with row security switched off in a copy, leaks appear in {found} of {len(guarded)} guarded SELECT cells"
+            if guarded else "no relation is guarded by row security, so there was nothing to switch off",
+        )
+    )  # fmt: skip
+    return tuple(results), blind
+

@@ -1,0 +1,84 @@
+"""Shrinking a leak's world: which of the seeded rows does it take?  Delta debugging, judged by the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.probe.leak import Leak
+from rlsaudit.probe.replay import SeedRow, fingerprint_query, statements
+from rlsaudit.probe.statement_text import text
+from rlsaudit.probe.sweep import PEEK
+from rlsaudit.probe.world import Tenant
+from rlsaudit.tenancy.model import Tenancy
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def minimal(items: Sequence[T], still_fails: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
+    """A subset that still fails and of which no single chunk can go (ddmin, Zeller 1999).  ``items`` itself must fail."""
+    kept, chunk = list(items), max(1, len(items) // 2)
+    while kept:
+        start, removed = 0, False
+        while start < len(kept):
+            rest = kept[:start] + kept[start + chunk :]
+            if still_fails(rest):
+                kept, removed = rest, True
+            else:
+                start += chunk
+        if chunk == 1 and not removed:
+            break
+        chunk = max(1, chunk // 2)
+    return tuple(kept)
+
+
+def still_leaks(
+    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak, rows: Sequence[SeedRow]
+) -> bool:
+    """Run the leak's last visit over ``rows`` in an unseeded copy, in one transaction that is rolled back."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for statement in statements(rows):
+            connection.execute(statement)
+        connection.execute("SET LOCAL session_replication_role = origin")
+        fingerprint = fingerprint_query(catalog, tenancy, tenants, leak) if leak.channel == "digest" else ""
+        before = connection.execute(fingerprint).fetchone() if fingerprint else None
+        role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
+        prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
+        try:
+            for statement in (role, *prepare, *leak.context, *leak.visits[-1].statements[:-1]):
+                connection.execute(statement)
+            shown = connection.execute(leak.statement)
+            seen = [str(cell) for row in shown.fetchall() for cell in row] if shown.description else []
+            connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
+        except psycopg.Error as error:
+            detail = "\n".join(filter(None, (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint, error.diag.context)))
+            return leak.channel == "error" and leak.mark in detail
+        if fingerprint:
+            return connection.execute(fingerprint).fetchone() != before
+        return any(leak.mark in cell for cell in seen)
+
+
+def shrink_rows(
+    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak, rows: Sequence[SeedRow]
+) -> tuple[SeedRow, ...]:
+    """The fewest rows with which ``leak`` still shows.
+
+    A leak of several visits needs commits, so its rows are only narrowed to those of the tenants that take part.
+    """
+    candidates = tuple(one for one in rows if one.relation.oid not in leak.without)
+    if len(leak.visits) > 1 or leak.channel == "notice":
+        return candidates
+
+    def fails(subset: Sequence[SeedRow]) -> bool:
+        try:
+            return still_leaks(connection, catalog, tenancy, tenants, leak, subset)
+        except psycopg.Error:
+            return False  # rows that cannot stand without those that were left out
+
+    return minimal(candidates, fails) if fails(candidates) else candidates

@@ -1,0 +1,66 @@
+"""Text of the statements that the probe composes: identifiers quoted by psycopg, values as literals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from psycopg import sql
+
+from rlsaudit.catalog.model import Relation
+from rlsaudit.tenancy.model import Persona
+
+
+_PLACEHOLDER = re.compile(r"(?<!:):(tenant|user)\b")
+
+
+def text(composed: sql.Composable) -> str:
+    """The SQL text; literals are quoted for a UTF-8 server with standard_conforming_strings on."""
+    return composed.as_string(None)
+
+
+def name(relation: Relation) -> sql.Composed:
+    return sql.SQL("{}.{}").format(sql.Identifier(relation.schema), sql.Identifier(relation.name))
+
+
+def literal(value: str | None) -> sql.Composable:
+    """A constant of unknown type, which the server coerces to the column's type as it would a parameter."""
+    return sql.SQL("NULL") if value is None else sql.Literal(value)
+
+
+def insert(relation: Relation, row: Mapping[str, str | None], *, overriding: bool = True) -> sql.Composed:
+    """``INSERT INTO relation (columns) VALUES (row)``; ``DEFAULT VALUES`` for an empty row."""
+    if not row:
+        return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(name(relation))
+    return sql.SQL("INSERT INTO {} ({}){} VALUES ({})").format(
+        name(relation),
+        columns(row),
+        sql.SQL(" OVERRIDING SYSTEM VALUE" if overriding and _always_identity(relation, row) else ""),
+        sql.SQL(", ").join(literal(value) for value in row.values()),
+    )
+
+
+def columns(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(one) for one in names)
+
+
+def matching(relation: Relation, row: Mapping[str, str | None], key: Sequence[str], alias: str | None = None) -> sql.Composed:
+    """A condition that picks ``row`` by ``key`` columns."""
+    by = [column for column in key if row.get(column) is not None]
+    parts = [
+        sql.SQL("{} = {}").format(
+            sql.Identifier(alias, column) if alias else sql.Identifier(column), literal(row[column])
+        )
+        for column in by
+    ]
+    return sql.SQL(" AND ").join(parts) if parts else sql.Composed([sql.SQL("true")])
+
+
+def acting(persona: Persona, tenant: str | None, user: str | None) -> tuple[str, ...]:
+    """The persona's statements with ``:tenant`` and ``:user`` as quoted literals (NULL for None)."""
+    given = {"tenant": text(literal(tenant)), "user": text(literal(user))}
+    return tuple(_PLACEHOLDER.sub(lambda found: given[found[1]], statement) for statement in persona.statements)
+
+
+def _always_identity(relation: Relation, row: Mapping[str, str | None]) -> bool:
+    return any(c.identity == "always" and c.name in row for c in relation.columns)

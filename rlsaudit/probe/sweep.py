@@ -1,0 +1,162 @@
+"""The sweep: every relation × role × command, deterministic, each statement in a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.probe import oracle
+from rlsaudit.probe.attacks import Attack, Target, attacks, target
+from rlsaudit.probe.leak import Leak, Tried, Visit
+from rlsaudit.probe.ownership import DIGEST, referrers, release
+from rlsaudit.probe.session import DENIED, Reply, Session, Transcript
+from rlsaudit.probe.statement_text import acting
+from rlsaudit.probe.world import World
+from rlsaudit.tenancy.model import Persona, Tenancy
+
+CellKey = tuple[int, str, Command]
+"""(relation OID, role name, command)"""
+
+# What constraints, triggers and functions of the schema raise; the policies had let the statement through by then.
+_BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
+_RAISED = frozenset({"P0001", "P0002", "P0004"})
+
+PEEK = (
+    "CREATE FUNCTION pg_temp.rlsaudit_peek(seen text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS "
+    "'BEGIN PERFORM set_config(''rlsaudit.seen'', "
+    "COALESCE(current_setting(''rlsaudit.seen'', true), '''') || seen, true); RETURN true; END'"
+)
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Everything that attacks need and nobody changes."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    visibility: Visibility
+    world: World
+
+    def relations(self) -> tuple[Relation, ...]:
+        """Relations with cells: all but sequences, composite leftovers and what extensions own."""
+        return tuple(r for r in self.catalog.relations if r.kind != "sequence" and r.extension is None)
+
+    @property
+    def known(self) -> frozenset[str]:
+        return frozenset(tenant.key for tenant in self.world.tenants)
+
+
+def sweep(arena: Arena, session: Session, role: int, relations: Iterable[Relation]) -> Iterator[tuple[CellKey, Tried]]:
+    """Attack ``relations`` as ``role`` under every persona and tenant; yields each cell once."""
+    session.run(["ROLLBACK", PEEK])
+    for relation in relations:
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        for command in COMMANDS:
+            if arena.visibility.may(role, relation, command):
+                yield (relation.oid, session.role, command), _cell(arena, session, on, command)
+
+
+def _cell(arena: Arena, session: Session, on: Target, command: Command) -> Tried:
+    tried = Tried()
+    for persona in arena.tenancy.context.personas:
+        for tenant in arena.world.tenants:
+            for attack in attacks(on, arena.world, tenant, command):
+                _one(arena, session, attack, persona, tried)
+    return tried
+
+
+def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
+    context = acting(persona, attack.tenant.key, attack.tenant.user)
+    without: frozenset[int] = frozenset()
+    transcript = _run(session, context, attack)
+    failed = transcript.failed
+    if failed is not None and failed.sqlstate == "23503" and attack.command in ("UPDATE", "DELETE"):
+        # A row that is still referred to cannot be judged: take the referring rows away and try again.
+        relation = arena.catalog.relation(attack.relation)
+        without = frozenset(child.oid for child in referrers(arena.catalog, relation))
+        transcript = _run(session, context, attack, (release(relation), DIGEST))
+    tried.trials += 1
+    judged = _split(transcript, len(context), attack, released=bool(without))
+    if judged is None:
+        _note_failure(attack, transcript.failed, tried)
+        return
+    reply, before, after = judged
+    if attack.aim == "own":
+        _note_own(arena, attack, reply, transcript, tried)
+    program = " ".join((*context, attack.statement))
+    evidence = oracle.taint([reply], transcript.notices, arena.world, attack.tenant.key, program)
+    if evidence is None:
+        evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
+    if evidence is None and after is not None:
+        evidence = oracle.changed(before or arena.world.baseline, after, attack.tenant.key, arena.known)
+    if evidence is not None:
+        tried.leaks.append(
+            Leak(
+                breaks=evidence.property,
+                relation=attack.relation,
+                command=attack.command,
+                role=session.role,
+                actor=attack.tenant.key,
+                owner=evidence.owner,
+                channel=evidence.channel,
+                visits=(Visit((attack.statement,), commit=False),),
+                context=context,
+                mark=evidence.mark,
+                changed=evidence.relation,
+                without=without,
+                persona=persona.name,
+            )
+        )
+
+
+def _run(session: Session, context: tuple[str, ...], attack: Attack, first: tuple[str, ...] = ()) -> Transcript:
+    after = () if attack.command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", DIGEST)
+    return session.transaction([*first, *context, attack.statement, *after])
+
+
+def _split(
+    transcript: Transcript, context: int, attack: Attack, *, released: bool
+) -> tuple[Reply, oracle.Digest | None, oracle.Digest | None] | None:
+    """(the attack's own reply, digest before, digest after), or None when the statement never got to run."""
+    replies = transcript.replies
+    first = 2 if released else 0
+    at = first + context
+    if len(replies) <= at or any(reply.sqlstate for reply in replies[:at]):
+        return None
+    before = oracle.parse_digest(replies[1]) if released else None
+    last = replies[-1]
+    complete = attack.command != "SELECT" and len(replies) == at + 3 and not last.sqlstate
+    failed = next((reply for reply in replies[at:] if reply.sqlstate), None)
+    return failed or replies[at], before, oracle.parse_digest(last) if complete else None
+
+
+def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript, tried: Tried) -> None:
+    if reply.sqlstate in _BY_CONSTRAINT:
+        tried.alive = tried.alive or attack.command != "INSERT"
+        tried.error = tried.error or reply.error
+    elif reply.sqlstate:
+        _note_failure(attack, reply, tried)
+    elif attack.command == "SELECT":
+        seen = oracle.own_seen(Transcript((reply,), transcript.notices), arena.world, attack.tenant.key)
+        seen = seen or any(row[attack.key_at] == attack.tenant.key for row in reply.rows if attack.key_at >= 0)
+        tried.outputs[attack.statement, attack.tenant.name] = reply.rows
+        tried.alive = tried.alive or seen
+        tried.empty = tried.empty or not seen
+    elif reply.affected or reply.rows:
+        tried.alive = True
+    else:
+        tried.empty = True
+
+
+def _note_failure(attack: Attack, failed: Reply | None, tried: Tried) -> None:
+    if attack.aim != "own" or failed is None:
+        return
+    if failed.sqlstate in DENIED:
+        tried.denied = tried.denied or failed.error
+    elif failed.sqlstate in _RAISED:
+        tried.refused = tried.refused or failed.error
+    else:
+        tried.error = tried.error or failed.error
+

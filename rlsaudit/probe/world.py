@@ -1,0 +1,67 @@
+"""The seeded world: the tenants, their rows, what marks them, and whose row is whose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+Row = Mapping[str, str | None]
+"""Column name → the server's text for the value."""
+
+SHARED = ""
+"""Owner label of rows whose tenant key is NULL."""
+
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{5,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """``key`` is the tenant key and ``user`` the principal that acts for the tenant, both as text."""
+
+    name: str
+    key: str
+    user: str
+
+
+@dataclass(frozen=True)
+class World:
+    """Ground truth of one seeded database."""
+
+    tenants: tuple[Tenant, ...]
+    rows: Mapping[tuple[int, str], tuple[Row, ...]]
+    """(relation OID, owner label) → rows as they stand in the database."""
+    spare: Mapping[tuple[int, str], tuple[Row, ...]]
+    """Valid rows that were tried and rolled back, for INSERT."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Text that occurs in the rows of exactly one owner → that owner's label."""
+    baseline: Mapping[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
+    """(relation OID, owner label) → row count and hash."""
+    failures: Mapping[int, str] = field(default_factory=dict)
+    """Relations that could not be seeded → the server's last error and what would help."""
+
+    def of(self, relation: int, owner: str) -> tuple[Row, ...]:
+        return self.rows.get((relation, owner), ())
+
+    def others(self, tenant: Tenant) -> tuple[Tenant, ...]:
+        return tuple(other for other in self.tenants if other is not tenant)
+
+
+def tokens(text: str) -> Iterable[str]:
+    """Words of a text that are distinctive enough to be a mark: five characters or more, with a digit."""
+    return (token for token in _TOKEN.findall(text) if any(c.isdigit() for c in token))
+
+
+def marks(owned: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """Text → owner, for every text (whole values and their words) that only one owner has.
+
+    ``owned`` yields (owner label, value).  A value that a second owner shares marks nobody.
+    """
+    owner_of: dict[str, str | None] = {}
+    for owner, value in owned:
+        if value is None:
+            continue
+        for text in {value, *tokens(value)} if len(value) >= 5 else ():
+            if any(c.isdigit() for c in text):
+                owner_of[text] = owner if owner_of.get(text, owner) == owner else None
+    return {text: owner for text, owner in owner_of.items() if owner is not None}

@@ -1,0 +1,1 @@
+"""The prover: decides each policy with an SMT solver, from the expression tree that the planner sees."""

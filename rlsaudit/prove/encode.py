@@ -1,0 +1,451 @@
+"""Predicates as solver terms: three-valued logic with errors, one session, any number of rows.
+
+A value is (error, null, value).  An error is not a value: a predicate that ends in one shows no row.  Evaluation order
+is the server's choice, so AND, OR and strict functions avoid an error where some order does (what the server does is
+then that result or an error).  Text, uuid and integers are numbers: constants keep their identity, casts between text
+and the others are an uninterpreted pair of functions of which one inverts the other.
+
+What is not modelled becomes a free value per row, or one per session when it cannot depend on the row: whatever holds
+for every free value holds on the server.  With ``opaque="error"`` the same things are errors, so that a result other
+than an error does not depend on them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.expression import Expression, depends_on_row, is_volatile, walk
+from rlsaudit.prove import smt
+from rlsaudit.prove.smt import FALSE, TRUE, Term
+
+SettingsState = Literal["any", "null", "empty"]
+"""Settings free, all never set, or all ``''`` (what SET LOCAL leaves behind)."""
+
+_KINDS = {
+    "smallint": "integer", "integer": "integer", "bigint": "integer", "text": "text", "character varying": "text",
+    "name": "text", "boolean": "boolean", "uuid": "uuid",
+}  # fmt: skip
+_MODELLED = frozenset({"integer", "text", "boolean", "uuid"})
+_RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+# Types whose input function refuses the empty string.
+_NOT_EMPTY = frozenset(
+    {"json", "jsonb", "numeric", "real", "double precision", "date", "oid", "inet", "integer[]", "bigint[]", "uuid[]",
+     "timestamp with time zone", "timestamp without time zone", "text[]", "interval"}
+)  # fmt: skip
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_INTEGER = re.compile(r"[ \t\n]*[+-]?[0-9]+[ \t\n]*\Z")
+_TRUTHS = {**dict.fromkeys(("true", "t", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    error: Term
+    null: Term
+    value: Term
+    kind: str
+
+    @property
+    def is_null(self) -> Term:
+        return smt.conjunction([smt.negation(self.error), self.null])
+
+    @property
+    def is_known(self) -> Term:
+        return smt.conjunction([smt.negation(self.error), smt.negation(self.null)])
+
+    @property
+    def is_true(self) -> Term:
+        return smt.conjunction([self.is_known, self.value])
+
+    @property
+    def is_false(self) -> Term:
+        return smt.conjunction([self.is_known, smt.negation(self.value)])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row under test and, inside subqueries, the witness rows by query number."""
+
+    label: str
+    witnesses: Mapping[int, str] = field(default_factory=dict)
+
+
+def kind_of(type_name: str) -> str:
+    return _KINDS.get(type_name, type_name)
+
+
+def text_number(text: str) -> int:
+    """A number for each text, different for different texts."""
+    return int.from_bytes(b"\x01" + text.encode("utf-8", "surrogatepass"), "big")
+
+
+def number_text(number: int) -> str | None:
+    """The text a number stands for, when it stands for one."""
+    if number <= 0:
+        return None
+    content = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return content[1:].decode("utf-8", "replace") if content[0] == 1 else None
+
+
+class Encoder:
+    """Terms for one question about one session; ``constraints`` belong to the question."""
+
+    def __init__(
+        self,
+        *,
+        role: str | None = None,
+        state: SettingsState = "any",
+        opaque: Literal["any", "error"] = "any",
+        not_null: frozenset[str] = frozenset(),
+    ) -> None:
+        self.role, self.state, self.opaque, self.not_null = role, state, opaque, not_null
+        self.constraints: list[Term] = []
+        self.unknowns: dict[str, None] = {}
+        self.shared: dict[Expression, Value] = {}
+        self.columns: dict[tuple[str, int, int], Value] = {}
+        self.texts: dict[str, None] = {"": None}
+        self.parsed: dict[tuple[str, str], None] = {}
+        self.fresh_count = 0
+
+    def fresh(self, kind: str, name: str = "") -> Term:
+        self.fresh_count += 1
+        label = name or f"free {self.fresh_count}"
+        return smt.truth(label) if kind == "boolean" else smt.number(label)
+
+    def encode(self, expression: Expression, row: Row) -> Value:
+        """The value of an expression for a row.  One that does not depend on the row is the same for all rows."""
+        shareable = not depends_on_row(expression) and not is_volatile(expression)
+        if shareable and row.witnesses:
+            shareable = not any(isinstance(part, e.Column) for part in walk(expression))
+        if not shareable:
+            return self._encode(expression, row)
+        if expression not in self.shared:
+            self.shared[expression] = self._encode(expression, row)
+        return self.shared[expression]
+
+    def all(self, expressions: Iterable[Expression], row: Row) -> list[Value]:
+        return [self.encode(expression, row) for expression in expressions]
+
+    def _encode(self, expression: Expression, row: Row) -> Value:
+        value = _HANDLERS[type(expression)](self, expression, row)
+        wanted = kind_of(expression.type)
+        if value.kind != wanted:
+            return self.unknown(f"type {expression.type}", wanted)
+        return value
+
+    def unknown(self, why: str, kind: str, operands: Iterable[Value] = (), strict: bool = False) -> Value:
+        """A value about which only errors and, when strict, nulls of the operands are known."""
+        self.unknowns[why] = None
+        values = list(operands)
+        null = smt.disjunction(v.is_null for v in values) if strict else FALSE
+        failed = smt.disjunction(v.error for v in values)
+        if self.opaque == "error":
+            return Value(smt.negation(null), null, self.fresh(kind), kind)
+        error = smt.conjunction([failed, smt.negation(null)]) if strict else FALSE
+        return Value(error, smt.disjunction([null, self.fresh("boolean")]), self.fresh(kind), kind)
+
+    def strict(self, operands: Iterable[Value], value: Term, kind: str) -> Value:
+        """The result of a strict function: NULL for any NULL, an error for any error without a NULL."""
+        values = list(operands)
+        null = smt.disjunction(v.is_null for v in values)
+        error = smt.conjunction([smt.negation(null), smt.disjunction(v.error for v in values)])
+        return Value(error, null, value, kind)
+
+    def column(self, column: e.Column, row: Row) -> Value:
+        label = row.label if column.level == 0 else row.witnesses.get(column.query, "")
+        if column.number <= 0 or not label:
+            return self.unknown("a system column or a whole row", kind_of(column.type))
+        key = (label, column.source, column.number)
+        if key not in self.columns:
+            kind = kind_of(column.type)
+            name = f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
+            value = self.fresh(kind, name)
+            not_null = column.not_null or (column.level == 0 and column.name in self.not_null)
+            null = FALSE if not_null else self.fresh("boolean", f"{name} is null")
+            limit = _RANGES.get(column.type)
+            if limit is not None:
+                self.constraints += [smt.ordered("<", value, limit), smt.ordered(">=", value, -limit)]
+            self.columns[key] = Value(FALSE, null, value, kind)
+        return self.columns[key]
+
+    def constant(self, constant: e.Constant, row: Row) -> Value:
+        kind = kind_of(constant.type)
+        if constant.value is None:
+            return Value(FALSE, TRUE, self.fresh(kind), kind)
+        if kind == "text":
+            return Value(FALSE, FALSE, self.text(constant.value), kind)
+        if kind == "integer":
+            return Value(FALSE, FALSE, smt.literal(int(constant.value)), kind)
+        if kind == "boolean":
+            return Value(FALSE, FALSE, smt.literal(constant.value == "true"), kind)
+        if kind == "uuid" and _UUID.match(constant.value):
+            return Value(FALSE, FALSE, smt.literal(int(constant.value.replace("-", ""), 16)), kind)
+        # Same bytes, same value; nothing is said of different bytes, which may be equal (1.0 and 1.00).
+        return Value(FALSE, FALSE, self.fresh(kind, f"constant {constant.type} {constant.value}"), kind)
+
+    def text(self, text: str) -> Term:
+        self.texts[text] = None
+        return smt.literal(text_number(text))
+
+    def setting(self, setting: e.Setting, row: Row) -> Value:
+        if self.state == "any" or "." not in setting.name:
+            # A setting that the server itself defines is never missing; what it holds then is not known.
+            if self.state != "any":
+                return self.unknown(f"the built-in setting {setting.name}", "text")
+            null = FALSE if "." not in setting.name else smt.truth(f"setting {setting.name} is null")
+            error = FALSE if setting.missing_ok else null
+            return Value(error, null, smt.number(f"setting {setting.name}"), "text")
+        if self.state == "empty":
+            return Value(FALSE, FALSE, self.text(""), "text")
+        return Value(smt.literal(not setting.missing_ok), TRUE, self.text(""), "text")
+
+    def session_role(self, role: e.SessionRole, row: Row) -> Value:
+        if role.which == "current_user" and self.role is not None:
+            return Value(FALSE, FALSE, self.text(self.role), "text")
+        return Value(FALSE, FALSE, smt.number(role.which), "text")
+
+    def cast(self, cast: e.Cast, row: Row) -> Value:
+        value, source = self.encode(cast.argument, row), cast.argument.type
+        target = kind_of(cast.type)
+        truncates = cast.type == "name" and source != "name"
+        if value.kind == target and not truncates:
+            return replace(value, kind=target)
+        if value.kind == "text" and target in ("integer", "uuid", "boolean"):
+            return self.parse(value, cast.type)
+        if value.kind in ("integer", "uuid") and target == "text" and not truncates:
+            return self.print(value)
+        result = self.unknown(f"the cast from {source} to {cast.type}", target, [value], strict=True)
+        if value.kind == "text" and cast.type in _NOT_EMPTY:
+            empty = smt.conjunction([value.is_known, smt.equal(value.value, self.text(""))])
+            result = replace(result, error=smt.disjunction([result.error, empty]))
+        return result
+
+    def parse(self, value: Value, type_name: str) -> Value:
+        """Text to integer, uuid or boolean: a function of the text, an error where the text is not one."""
+        kind = kind_of(type_name)
+        self.parsed[kind, type_name] = None
+        parsed = smt.function(f"parse {kind}", to_truth=kind == "boolean")(value.value)
+        valid = smt.function(f"valid {type_name}", to_truth=True)(value.value)
+        result = self.strict([value], parsed, kind)
+        wrong = smt.conjunction([value.is_known, smt.negation(valid)])
+        return replace(result, error=smt.disjunction([result.error, wrong]))
+
+    def print(self, value: Value) -> Value:
+        """Integer or uuid to text: reading it back gives the value, so different values print differently."""
+        printed = smt.function(f"print {value.kind}")(value.value)
+        self.constraints.append(smt.equal(smt.function(f"parse {value.kind}")(printed), value.value))
+        self.constraints.append(smt.negation(smt.equal(printed, self.text(""))))
+        types = ("smallint", "integer", "bigint") if value.kind == "integer" else ("uuid",)
+        for name in types[-1:]:  # the widest type reads every printed value
+            self.constraints.append(smt.function(f"valid {name}", to_truth=True)(printed))
+        for name in types:
+            self.parsed[value.kind, name] = None
+        return self.strict([value], printed, "text")
+
+    def compare(self, compare: e.Compare, row: Row) -> Value:
+        left, right = self.encode(compare.left, row), self.encode(compare.right, row)
+        return self.compared(compare.operator, left, right, compare.exact, compare.strict)
+
+    def compared(self, operator: str, left: Value, right: Value, exact: bool, strict: bool = False) -> Value:
+        same_kind = left.kind == right.kind
+        if exact and same_kind and operator == "=":
+            return self.strict([left, right], smt.equal(left.value, right.value), "boolean")
+        if exact and same_kind and operator == "<>" and left.kind in _MODELLED:
+            return self.strict([left, right], smt.negation(smt.equal(left.value, right.value)), "boolean")
+        if strict and same_kind and left.kind == "integer" and operator in ("<", "<=", ">", ">="):
+            return self.strict([left, right], smt.ordered(operator, left.value, right.value), "boolean")
+        return self.unknown(f"the comparison {operator}", "boolean", [left, right], strict)
+
+    def distinct(self, distinct: e.Distinct, row: Row) -> Value:
+        left, right = self.encode(distinct.left, row), self.encode(distinct.right, row)
+        if not distinct.exact or left.kind != right.kind:
+            return self.unknown("IS DISTINCT FROM", "boolean", [left, right])
+        differ = smt.negation(smt.equal(left.value, right.value))
+        value = smt.choice(left.null, smt.negation(right.null), smt.disjunction([right.null, differ]))
+        return Value(smt.disjunction([left.error, right.error]), FALSE, value, "boolean")
+
+    def conjunction(self, conjunction: e.And, row: Row) -> Value:
+        values = self.all(conjunction.arguments, row)
+        false = smt.disjunction(v.is_false for v in values)
+        error = smt.conjunction([smt.negation(false), smt.disjunction(v.error for v in values)])
+        null = smt.conjunction([smt.negation(false), smt.disjunction(v.is_null for v in values)])
+        return Value(error, null, smt.negation(false), "boolean")
+
+    def disjunction(self, disjunction: e.Or, row: Row) -> Value:
+        return self.negated(
+            self.conjunction(e.And(tuple(e.Not(argument) for argument in disjunction.arguments)), row)
+        )
+
+    def negation(self, negation: e.Not, row: Row) -> Value:
+        return self.negated(self.encode(negation.argument, row))
+
+    def negated(self, value: Value) -> Value:
+        return replace(value, value=smt.negation(value.value))
+
+    def null_test(self, test: e.NullTest, row: Row) -> Value:
+        value = self.encode(test.argument, row)
+        return Value(value.error, FALSE, value.null if test.is_null else smt.negation(value.null), "boolean")
+
+    def boolean_test(self, test: e.BooleanTest, row: Row) -> Value:
+        value = self.encode(test.argument, row)
+        if test.value is None:
+            result = value.null
+        else:
+            result = value.is_true if test.value else value.is_false
+        return Value(value.error, FALSE, smt.negation(result) if test.negated else result, "boolean")
+
+    def choice(self, condition: Term, then: Value, otherwise: Value) -> Value:
+        if then.kind != otherwise.kind:
+            return self.unknown("values of several types", then.kind)
+        return Value(
+            smt.choice(condition, then.error, otherwise.error),
+            smt.choice(condition, then.null, otherwise.null),
+            smt.choice(condition, then.value, otherwise.value),
+            then.kind,
+        )
+
+    def coalesce(self, coalesce: e.Coalesce, row: Row) -> Value:
+        *values, result = self.all(coalesce.arguments, row)
+        for value in reversed(values):
+            result = self.choice(value.is_null, result, value)
+        return result
+
+    def null_if(self, null_if: e.NullIf, row: Row) -> Value:
+        left, right = self.encode(null_if.left, row), self.encode(null_if.right, row)
+        if not null_if.exact or left.kind != right.kind:
+            unknown = self.unknown("NULLIF", left.kind, [left, right])
+            return replace(unknown, null=smt.disjunction([unknown.null, left.null]))
+        same = smt.conjunction([smt.negation(right.null), smt.equal(left.value, right.value)])
+        error = smt.disjunction([left.error, right.error])
+        return Value(error, smt.disjunction([left.null, same]), left.value, left.kind)
+
+    def case(self, case: e.Case, row: Row) -> Value:
+        result = self.encode(case.default, row)
+        for condition, then in reversed(case.branches):
+            tested = self.encode(condition, row)
+            result = self.choice(tested.is_true, self.encode(then, row), result)
+            result = replace(result, error=smt.disjunction([tested.error, result.error]))
+        return result
+
+    def in_list(self, in_list: e.InList, row: Row) -> Value:
+        operator, exact = in_list.operator, in_list.exact
+        items = tuple(e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items)
+        return self.encode(e.Or(items) if in_list.any else e.And(items), row)
+
+    def any_array(self, any_array: e.AnyArray, row: Row) -> Value:
+        array = self.encode(any_array.array, row)
+        return self.unknown("a comparison with the elements of an array", "boolean", [array], strict=True)
+
+    def json(self, json: e.Json, row: Row) -> Value:
+        operands = self.all((json.document, json.key), row)
+        return self.unknown(f"the JSON operator {json.operator}", kind_of(json.type), operands, strict=True)
+
+    def call(self, call: e.Call, row: Row) -> Value:
+        if call.inlined is not None:
+            return self.encode(call.inlined, row)
+        operands = self.all(call.arguments, row)
+        return self.unknown(f"the function {call.name}", kind_of(call.type), operands, call.strict)
+
+    def subquery(self, subquery: e.Subquery, row: Row) -> Value:
+        kind = kind_of(subquery.type)
+        if not subquery.plain or subquery.kind in ("all", "array"):
+            return self.unknown("a subquery", kind)
+        if not subquery.relations:
+            return self._without_relations(subquery, row, kind)
+        self.fresh_count += 1
+        inner = Row(row.label, {**row.witnesses, subquery.query: f"witness {self.fresh_count}"})
+        result = self.unknown("a subquery", kind)
+        if subquery.kind == "exists" and self.opaque == "any":
+            result = replace(result, null=FALSE)
+        premise = result.is_known if subquery.kind == "scalar" else result.is_true
+        conclusions = [self.encode(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None]
+        if subquery.kind == "scalar" and subquery.target is not None:
+            target = self.encode(subquery.target, inner)
+            conclusions.append(target.is_known)
+            if target.kind == kind:
+                conclusions.append(smt.equal(target.value, result.value))
+        self.constraints.append(smt.implication(premise, smt.conjunction(conclusions)))
+        return result
+
+    def _without_relations(self, subquery: e.Subquery, row: Row, kind: str) -> Value:
+        """``(SELECT expression WHERE condition)``: one row or none."""
+        met = TRUE if subquery.condition is None else self.encode(subquery.condition, row).is_true
+        failed = FALSE if subquery.condition is None else self.encode(subquery.condition, row).error
+        match subquery.kind:
+            case "exists":
+                return Value(failed, FALSE, met, kind)
+            case "scalar" if subquery.target is not None:
+                value = self.encode(subquery.target, row)
+                empty = smt.conjunction([smt.negation(failed), smt.negation(met)])
+                error = smt.disjunction([failed, smt.conjunction([met, value.error])])
+                return Value(error, smt.disjunction([empty, value.null]), value.value, value.kind)
+            case "any" if subquery.test is not None and subquery.condition is None:
+                return self.encode(subquery.test, row)
+        return self.unknown("a subquery", kind)
+
+    def opaque_part(self, opaque: e.Opaque, row: Row) -> Value:
+        return self.unknown(opaque.why, kind_of(opaque.type))
+
+    def facts(self) -> list[Term]:
+        """The constraints, with what the server's input functions make of every text constant in the question."""
+        known: list[Term] = []
+        for kind, type_name in self.parsed:
+            for text in self.texts:
+                known += _parsing(kind, type_name, text)
+        return [*self.constraints, *known]
+
+
+def _parsing(kind: str, type_name: str, text: str) -> list[Term]:
+    term = smt.literal(text_number(text))
+    valid = smt.function(f"valid {type_name}", to_truth=True)(term)
+    read = _read(kind, type_name, text)
+    if read == "unknown":
+        return []
+    if read is None:
+        return [smt.negation(valid)]
+    parse = smt.function(f"parse {kind}", to_truth=kind == "boolean")
+    return [valid, smt.equal(parse(term), smt.literal(read))]
+
+
+def _read(kind: str, type_name: str, text: str) -> int | bool | None | Literal["unknown"]:
+    """What the type's input function gives: a value, None for an error, ``unknown`` where versions or forms differ."""
+    if kind == "uuid":
+        if _UUID.match(text):
+            return int(text.replace("-", ""), 16)
+        return None if len(re.findall(r"[0-9a-fA-F]", text)) != 32 else "unknown"
+    if kind == "boolean":
+        return _TRUTHS.get(text, None if not text.strip() else "unknown")
+    if _INTEGER.match(text):
+        number = int(text)
+        limit = _RANGES[type_name]
+        return number if -limit <= number < limit else None
+    return "unknown" if any(character.isdigit() for character in text) else None
+
+
+_Handler = Callable[[Encoder, Expression, Row], Value]
+_HANDLERS: Mapping[type, _Handler] = {
+    e.Column: Encoder.column,  # type: ignore[dict-item]  # each is called with its own class
+    e.Constant: Encoder.constant,  # type: ignore[dict-item]
+    e.Setting: Encoder.setting,  # type: ignore[dict-item]
+    e.SessionRole: Encoder.session_role,  # type: ignore[dict-item]
+    e.Cast: Encoder.cast,  # type: ignore[dict-item]
+    e.Compare: Encoder.compare,  # type: ignore[dict-item]
+    e.Distinct: Encoder.distinct,  # type: ignore[dict-item]
+    e.And: Encoder.conjunction,  # type: ignore[dict-item]
+    e.Or: Encoder.disjunction,  # type: ignore[dict-item]
+    e.Not: Encoder.negation,  # type: ignore[dict-item]
+    e.NullTest: Encoder.null_test,  # type: ignore[dict-item]
+    e.BooleanTest: Encoder.boolean_test,  # type: ignore[dict-item]
+    e.Coalesce: Encoder.coalesce,  # type: ignore[dict-item]
+    e.NullIf: Encoder.null_if,  # type: ignore[dict-item]
+    e.Case: Encoder.case,  # type: ignore[dict-item]
+    e.InList: Encoder.in_list,  # type: ignore[dict-item]
+    e.AnyArray: Encoder.any_array,  # type: ignore[dict-item]
+    e.Json: Encoder.json,  # type: ignore[dict-item]
+    e.Call: Encoder.call,  # type: ignore[dict-item]
+    e.Subquery: Encoder.subquery,  # type: ignore[dict-item]
+    e.Opaque: Encoder.opaque_part,  # type: ignore[dict-item]
+}

@@ -1,0 +1,181 @@
+"""The whole inference, from a Catalog and what the user declared."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.errors import UsageError
+from rlsaudit.tenancy import words
+from rlsaudit.tenancy.classes import classify
+from rlsaudit.tenancy.context import infer_context
+from rlsaudit.tenancy.keys import Keys, find_keys
+from rlsaudit.tenancy.model import Classified, Context, RelationClass, Tenancy
+from rlsaudit.tenancy.roles import application_roles
+from rlsaudit.tenancy.sources import Reading, read
+
+_LISTED = re.compile(r"'((?:[^']|'')*)'")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredRelation:
+    """``[relations."schema.name"]`` of the configuration."""
+
+    kind: RelationClass
+    key: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user said; empty parts are inferred."""
+
+    roles: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    context: Context | None = None
+    relations: Mapping[str, DeclaredRelation] = field(default_factory=dict)
+
+
+def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
+    """Classify every relation and infer key, context and roles.
+
+    Raises UsageError when a declared role, relation or column does not exist.
+    """
+    declared = declared or Declared()
+    visibility = Visibility(catalog)
+    reading = read(catalog)
+    keys = find_keys(catalog, reading, declared.keys)
+    roles, notes = application_roles(catalog, visibility, keys.columns, declared.roles)
+    role_oids = tuple(role.oid for role in roles)
+    classes = classify(catalog, reading, keys, role_oids, visibility, _declared(catalog, declared.relations))
+    context = declared.context or infer_context(catalog, reading, keys, role_oids, visibility)
+    return Tenancy(
+        relations=classes,
+        key_columns=keys.names,
+        key_type=_key_type(catalog, classes, keys),
+        user_type=_user_type(catalog, reading, keys, classes),
+        registry=keys.registry,
+        principal_columns=_principal_columns(catalog, reading, keys, classes),
+        key_values=_key_values(catalog, keys),
+        context=context,
+        roles=roles,
+        notes=notes,
+    )
+
+
+def _declared(catalog: Catalog, relations: Mapping[str, DeclaredRelation]) -> dict[int, Classified]:
+    by_name = {relation.qualified: relation for relation in catalog.relations}
+    found: dict[int, Classified] = {}
+    for name, one in relations.items():
+        relation = by_name.get(name)
+        if relation is None:
+            raise UsageError(f"configuration: relation {name!r} does not exist in this database; write schema.name as the report does")
+        if one.key is not None and relation.column(one.key) is None:
+            raise UsageError(f"configuration: relation {name} has no column {one.key!r}")
+        why = f"declared {one.kind}" + (f": {one.reason}" if one.reason else "")
+        found[relation.oid] = Classified(relation.oid, one.kind, why, one.key, declared=True)
+    return found
+
+
+def _key_type(catalog: Catalog, classes: Mapping[int, Classified], keys: Keys) -> str:
+    ordered = sorted(classes.values(), key=lambda c: c.relation != keys.registry)
+    for classified in ordered:
+        if classified.key and not classified.path and classified.tenant_data:
+            column = catalog.relation(classified.relation).column(classified.key)
+            if column is not None:
+                return _plain(column.base_type)
+    return "text"
+
+
+def _plain(base_type: str) -> str:
+    bare = base_type.partition("(")[0].strip()
+    return "text" if bare in ("character varying", "character", "citext", "name") else bare
+
+
+def _user_type(catalog: Catalog, reading: Reading, keys: Keys, classes: Mapping[int, Classified]) -> str:
+    types: Counter[str] = Counter()
+    for use in reading.uses:
+        relation = catalog.find_relation(use.relation) if use.source in keys.user_sources and use.column else None
+        column = relation.column(use.column) if relation else None
+        if column is not None:
+            types[_plain(column.base_type)] += 1
+    for oid, classified in classes.items():
+        if classified.kind == "principal":
+            key = next((c for c in catalog.constraints_of(oid) if c.kind == "primary key"), None)
+            column = catalog.relation(oid).column_number(key.columns[0]) if key else None
+            if column is not None:
+                types[_plain(column.base_type)] += 1
+    if types:
+        return types.most_common(1)[0][0]
+    return _function_user_type(catalog)
+
+
+def _function_user_type(catalog: Catalog) -> str:
+    """A context function says which type the user has, where no column does."""
+    for function in catalog.functions:
+        for name, kind in zip(function.argument_names, function.argument_types, strict=False):
+            if words.user_like(name):
+                return kind
+    return "text"
+
+
+def _principal_columns(
+    catalog: Catalog, reading: Reading, keys: Keys, classes: Mapping[int, Classified]
+) -> dict[int, tuple[str, ...]]:
+    found: dict[int, set[str]] = {}
+    for use in reading.uses:
+        if use.source in keys.user_sources and use.column:
+            found.setdefault(use.relation, set()).add(use.column)
+    for oid, classified in classes.items():
+        if classified.kind == "principal":
+            for constraint in catalog.constraints_of(oid):
+                if constraint.kind == "primary key" and len(constraint.columns) == 1:
+                    column = catalog.relation(oid).column_number(constraint.columns[0])
+                    found.setdefault(oid, set()).update({column.name} if column else set())
+    if not found and any(words.user_like(source.name) for source in keys.user_sources):
+        _named_users(catalog, found)
+    _referenced_users(catalog, found)
+    return {oid: tuple(sorted(columns)) for oid, columns in found.items()}
+
+
+def _named_users(catalog: Catalog, found: dict[int, set[str]]) -> None:
+    """Where functions hide what they compare, a relation called users holds the users."""
+    for relation in catalog.relations:
+        if relation.holds_rows and words.user_like(relation.name.removesuffix("s")):
+            for constraint in catalog.constraints_of(relation.oid):
+                column = relation.column_number(constraint.columns[0]) if constraint.kind == "primary key" else None
+                if column is not None and len(constraint.columns) == 1:
+                    found.setdefault(relation.oid, set()).add(column.name)
+
+
+def _referenced_users(catalog: Catalog, found: dict[int, set[str]]) -> None:
+    """What a principal column refers to holds the same users."""
+    changed = True
+    while changed:
+        changed = False
+        for constraint in catalog.constraints:
+            child = catalog.find_relation(constraint.relation)
+            parent = catalog.find_relation(constraint.referenced) if constraint.kind == "foreign key" else None
+            if child is None or parent is None:
+                continue
+            for here, there in zip(constraint.columns, constraint.referenced_columns, strict=True):
+                ours, theirs = child.column_number(here), parent.column_number(there)
+                known = found.get(parent.oid, set())
+                if ours and theirs and ours.name in found.get(child.oid, set()) and theirs.name not in known:
+                    found.setdefault(parent.oid, set()).add(theirs.name)
+                    changed = True
+
+
+def _key_values(catalog: Catalog, keys: Keys) -> tuple[str, ...]:
+    """Values of list partitions by the tenant key: only tenants with a partition can have rows."""
+    values: list[str] = []
+    for relation in catalog.relations:
+        for oid in relation.parents if relation.is_partition else ():
+            parent, key = catalog.find_relation(oid), keys.columns.get(oid)
+            if parent and key and parent.partition_key and parent.partition_key.startswith("LIST") and key[0] in parent.partition_key:
+                values += [v.replace("''", "'") for v in _LISTED.findall(relation.partition_bound or "")]
+    return tuple(dict.fromkeys(values))

@@ -1,0 +1,147 @@
+"""Which values name the tenant and which the user, and which column of each relation is the tenant key."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.tenancy import words
+from rlsaudit.tenancy.sources import ROLE, Reading, Source
+
+
+@dataclass(frozen=True)
+class Keys:
+    """``columns``: relation OID → (tenant key column, why)."""
+
+    columns: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    tenant_sources: frozenset[Source] = frozenset()
+    user_sources: frozenset[Source] = frozenset()
+    registry: int | None = None
+
+
+def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()) -> Keys:
+    """Infer from comparisons in policies, then from foreign keys, then from names; ``declared`` names come first."""
+    primary = declared[:1] or tuple(filter(None, (_primary_name(catalog, reading),)))
+    if not primary:
+        return Keys()
+    name = primary[0]
+    tenant_sources = frozenset(
+        use.source for use in reading.uses if use.column == name and not words.role_like(use.source.name)
+    ) or frozenset(s for s in reading.sources if words.tenant_like(s.name))
+    user_sources = frozenset(s for s in reading.sources - tenant_sources if _user_source(s, reading))
+    if not declared and not words.tenant_like(name):
+        # Another column of the same name that some policy holds against the user is not a second tenant key.
+        tenant_sources -= user_sources
+    columns: dict[int, tuple[str, str]] = {}
+    for relation in catalog.relations:
+        if found := _key_of(relation, reading, (*declared, name), tenant_sources):
+            columns[relation.oid] = found
+    registry = _registry(catalog, columns, name)
+    if registry is not None:
+        _through_registry(catalog, columns, registry)
+    names = Counter(column for column, _ in columns.values())
+    return Keys(columns, tuple(n for n, _ in names.most_common()), tenant_sources, user_sources, registry)
+
+
+def _primary_name(catalog: Catalog, reading: Reading) -> str | None:
+    """The column name that most relations are kept apart by."""
+    compared: dict[str, set[int]] = defaultdict(set)
+    for use in reading.uses:
+        if use.column and use.source.setting != ROLE:
+            compared[use.column].add(use.relation)
+    for lookup in reading.lookups:
+        compared[lookup.column].add(lookup.relation)
+    present: dict[str, set[int]] = defaultdict(set)
+    for relation in catalog.relations:
+        for column in relation.columns if relation.holds_rows else ():
+            if words.tenant_like(column.name):
+                present[column.name].add(relation.oid)
+    scores = {
+        name: 3 * len(compared[name]) + len(present[name]) + (6 if words.tenant_like(name) else 0) - (7 if words.user_like(name) else 0)
+        for name in compared.keys() | present.keys()
+        if name in compared or len(present[name]) > 1
+    }
+    # The name ``id`` is compared in a registry's own policy; the column that refers to it is the better name.
+    candidates = [n for n in scores if n != "id"] or list(scores)
+    return max(candidates, key=lambda n: (scores[n], n), default=None)
+
+
+def _user_source(source: Source, reading: Reading) -> bool:
+    if words.user_like(source.name):
+        return True
+    columns = {use.column for use in reading.uses if use.source == source and use.column}
+    return bool(columns) and all(words.user_like(column) for column in columns)
+
+
+def _key_of(
+    relation: Relation, reading: Reading, names: tuple[str, ...], sources: Iterable[Source]
+) -> tuple[str, str] | None:
+    for name in names:
+        if relation.column(name) is not None and relation.kind != "sequence":
+            return name, f"column {name}"
+    for use in reading.uses:
+        if use.relation == relation.oid and use.source in set(sources) and use.column and not words.user_like(use.column):
+            return use.column, f"policies hold {use.column} against {use.source}"
+    # The same name in another spelling: customerId beside customer_id.
+    folded = {name.replace("_", "").lower() for name in names}
+    for column in relation.columns if relation.holds_rows else ():
+        if column.name.replace("_", "").lower() in folded:
+            return column.name, f"column {column.name}, another spelling of {names[0]}"
+    return None
+
+
+def _registry(catalog: Catalog, columns: Mapping[int, tuple[str, str]], name: str) -> int | None:
+    """The relation with one row per tenant: what key columns refer to, or whose primary key is the key itself."""
+    referenced = Counter(
+        constraint.referenced
+        for constraint in catalog.constraints
+        if constraint.kind == "foreign key"
+        and len(constraint.columns) == 1
+        and constraint.referenced != constraint.relation
+        and (key := columns.get(constraint.relation))
+        and (column := catalog.relation(constraint.relation).column_number(constraint.columns[0]))
+        and column.name == key[0]
+        and catalog.find_relation(constraint.referenced) is not None
+    )
+    if referenced:
+        return referenced.most_common(1)[0][0]
+    stem = words.stem(name)
+    for relation in catalog.relations:
+        if not relation.holds_rows:
+            continue
+        single = _single_key(catalog, relation)
+        key = columns.get(relation.oid)
+        if single and key and key[0] == single:
+            return relation.oid
+        if single and stem and relation.name.lower() in (stem, f"{stem}s", f"{stem}es", f"{stem.removesuffix('y')}ies") and not key:
+            return relation.oid
+    return None
+
+
+def _single_key(catalog: Catalog, relation: Relation) -> str | None:
+    for constraint in catalog.constraints_of(relation.oid):
+        if constraint.kind == "primary key" and len(constraint.columns) == 1:
+            column = relation.column_number(constraint.columns[0])
+            return column.name if column else None
+    return None
+
+
+def _through_registry(catalog: Catalog, columns: dict[int, tuple[str, str]], registry: int) -> None:
+    """A foreign key to the registry makes its column the tenant key, whatever it is called."""
+    root = catalog.relation(registry)
+    referenced_column = _single_key(catalog, root)
+    for constraint in catalog.constraints:
+        if constraint.kind != "foreign key" or constraint.referenced != registry:
+            continue
+        child = catalog.find_relation(constraint.relation)
+        column = child.column_number(constraint.columns[0]) if child and len(constraint.columns) == 1 else None
+        target = root.column_number(constraint.referenced_columns[0])
+        if child is not None and column is not None and child.oid != registry:
+            columns.setdefault(child.oid, (column.name, f"column {column.name} → {root.qualified}"))
+        if target is not None and child is not None and columns.get(child.oid, ("",))[0] == (column.name if column else None):
+            referenced_column = target.name
+    if referenced_column is not None:
+        columns[registry] = (referenced_column, f"tenant registry: {referenced_column} is the tenant key")

@@ -1,0 +1,74 @@
+"""The application roles: those that sessions acting for a tenant log in as."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.errors import UsageError
+from rlsaudit.tenancy.model import ApplicationRole
+
+MOST = 6
+"""Roles tested when none are named; more are listed in a note."""
+
+
+def application_roles(
+    catalog: Catalog, visibility: Visibility, keyed: Iterable[int], declared: tuple[str, ...]
+) -> tuple[tuple[ApplicationRole, ...], tuple[str, ...]]:
+    """(roles, notes).  ``keyed``: relations with a tenant key.  Raises UsageError for a declared role that is not there."""
+    if declared:
+        return tuple(_named(catalog, name) for name in declared), ()
+    relations = [catalog.relation(oid) for oid in keyed]
+    candidates: list[tuple[Role, str]] = []
+    for role in catalog.roles:
+        if role.superuser or role.predefined:
+            continue
+        held = sum(any(visibility.may(role.oid, r, command) for command in COMMANDS) for r in relations)
+        if held:
+            policies = sum(role.oid in policy.roles for policy in catalog.policies)
+            named = f", named in {policies} policies" if policies else ""
+            candidates.append((role, f"holds privileges on {held} tenant relations{named}"))
+    chosen = _without_owners(catalog, _without_bypass(_without_groups(visibility, candidates)))
+    ranked = sorted(chosen, key=lambda pair: (-sum(pair[0].oid in p.roles for p in catalog.policies), pair[0].name))
+    notes: tuple[str, ...] = ()
+    if len(ranked) > MOST:
+        left = ", ".join(role.name for role, _ in ranked[MOST:])
+        notes = (f"{len(ranked)} application roles were found and the first {MOST} tested; name others with --role: {left}",)
+    return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
+
+
+def _named(catalog: Catalog, name: str) -> ApplicationRole:
+    role = catalog.role_named(name)
+    if role is None:
+        known = ", ".join(sorted(r.name for r in catalog.roles if not r.predefined)) or "none"
+        raise UsageError(f"role {name!r} does not exist in this database; the roles there are: {known}")
+    return ApplicationRole(role.oid, role.name, "named by the user")
+
+
+Candidates = list[tuple[Role, str]]
+
+
+def _without_groups(visibility: Visibility, candidates: Candidates) -> Candidates:
+    """A group that only passes privileges to a login role is tested through that login role."""
+    logins = [role for role, _ in candidates if role.login]
+    if not logins:
+        return candidates
+    reached = {oid for login in logins for oid in visibility.inherits(login.oid)}
+    return [(role, why) for role, why in candidates if role.login or role.oid not in reached]
+
+
+def _without_bypass(candidates: Candidates) -> Candidates:
+    """A role with BYPASSRLS beside ordinary ones is an administrator's; alone it is the application's (and a finding)."""
+    bound = [(role, why) for role, why in candidates if not role.bypassrls]
+    return bound or candidates
+
+
+def _without_owners(catalog: Catalog, candidates: Candidates) -> Candidates:
+    """The role that migrations run as is not the application's, where there is another and no policy names it."""
+    relations = [relation for relation in catalog.relations if relation.holds_rows]
+    owned = Counter(relation.owner for relation in relations)
+    named = {oid for policy in catalog.policies for oid in policy.roles if oid != PUBLIC}
+    others = [(role, why) for role, why in candidates if 2 * owned[role.oid] <= len(relations) or role.oid in named]
+    return others or candidates

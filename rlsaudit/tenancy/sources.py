@@ -1,0 +1,219 @@
+"""Where a policy's values come from: settings, claims inside a setting, the role; and which columns they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlsaudit.catalog.expression import (
+    AnyArray,
+    Call,
+    Case,
+    Cast,
+    Coalesce,
+    Column,
+    Compare,
+    Constant,
+    Distinct,
+    Expression,
+    InList,
+    Json,
+    NullIf,
+    NullTest,
+    SessionRole,
+    Setting,
+    Subquery,
+    children,
+    walk,
+)
+from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.policies import policy_predicate, settings_read
+
+ROLE = "current_user"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """One value a session brings: a setting, or a claim (``path``) of a JSON document in a setting."""
+
+    setting: str
+    path: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The part that says what it is: the last step of the path, or the setting."""
+        return self.path[-1] if self.path else self.setting
+
+    def __str__(self) -> str:
+        return self.setting + "".join(f" → {step}" for step in self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A column held against a source, or (``column`` empty) a source held against a constant."""
+
+    source: Source
+    relation: int
+    """OID of the relation that has the column; of the policy's relation when there is no column."""
+    column: str
+    constant: str | None
+    policy_relation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """``column IN (SELECT membership.member_column …)``: the policy's column and the one it is looked up in."""
+
+    relation: int
+    column: str
+    through: int
+    through_column: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything the policies of a catalog say about context."""
+
+    uses: tuple[Use, ...] = ()
+    lookups: tuple[Lookup, ...] = ()
+    null_allowed: frozenset[tuple[int, str]] = frozenset()
+    """(relation, column) that a policy tests for NULL: rows without a key may be shared."""
+    sources: frozenset[Source] = frozenset()
+    consulted: frozenset[int] = frozenset()
+    """Relations that policies of other relations read."""
+
+
+def read(catalog: Catalog) -> Reading:
+    """Read every policy of the catalog; pure, and silent about what it does not understand."""
+    uses: list[Use] = []
+    lookups: list[Lookup] = []
+    nullable: set[tuple[int, str]] = set()
+    sources: set[Source] = set()
+    consulted: set[int] = set()
+    for policy in catalog.policies:
+        for which in ("using", "check"):
+            expression = policy_predicate(catalog, policy, which)
+            if expression is None:
+                continue
+            sources.update(_sources(catalog, expression))
+            for part, scope in _scoped(expression, ()):
+                uses.extend(_uses(catalog, part, policy.relation, scope))
+                lookups.extend(_lookups(catalog, part, policy.relation, scope))
+                if isinstance(part, NullTest) and part.is_null and isinstance(part.argument, Column) and part.argument.level == 0:
+                    nullable.add((policy.relation, part.argument.name))
+                if isinstance(part, Subquery):
+                    consulted.update(oid for oid in part.relations if oid != policy.relation)
+    return Reading(tuple(uses), tuple(lookups), frozenset(nullable), frozenset(sources), frozenset(consulted))
+
+
+def _scoped(expression: Expression, scope: tuple[int, ...]) -> Iterator[tuple[Expression, tuple[int, ...]]]:
+    """Every part of an expression with the relations of the subqueries around it, innermost first."""
+    yield expression, scope
+    inner = (*expression.relations, *scope) if isinstance(expression, Subquery) else scope
+    for child in children(expression):
+        yield from _scoped(child, inner)
+
+
+def _pairs(part: Expression) -> Iterator[tuple[Expression, Expression]]:
+    match part:
+        case Compare() | Distinct():
+            yield part.left, part.right
+            yield part.right, part.left
+        case InList():
+            for item in part.items:
+                yield part.operand, item
+                yield item, part.operand
+        case AnyArray():
+            yield part.operand, part.array
+            yield part.array, part.operand
+        case _:
+            return
+
+
+def _uses(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple[int, ...]) -> Iterator[Use]:
+    for side, other in _pairs(part):
+        found = tuple(_sources(catalog, other))
+        column = _bare_column(side)
+        if column is not None:
+            place = _relation_of(catalog, column, policy_relation, scope)
+            yield from (Use(source, place, column.name, None, policy_relation) for source in found if place)
+        elif isinstance(constant := _unwrapped(side), Constant) and constant.value is not None:
+            yield from (Use(source, policy_relation, "", constant.value, policy_relation) for source in found)
+
+
+def _lookups(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple[int, ...]) -> Iterator[Lookup]:
+    tests: list[Expression] = [part]
+    inner = scope
+    if isinstance(part, Subquery) and part.test is not None:
+        tests, inner = [part.test], (*part.relations, *scope)
+    for test in tests:
+        for side, other in _pairs(test):
+            ours, theirs = _bare_column(side), _bare_column(other)
+            if ours is not None and theirs is not None and ours.level == 0 and theirs.level > 0:
+                through = _relation_of(catalog, theirs, policy_relation, inner)
+                if through:
+                    yield Lookup(policy_relation, ours.name, through, theirs.name)
+
+
+def _relation_of(catalog: Catalog, column: Column, policy_relation: int, scope: tuple[int, ...]) -> int:
+    if column.level == 0:
+        return policy_relation
+    candidates: tuple[Relation | None, ...] = tuple(catalog.find_relation(oid) for oid in scope)
+    return next((r.oid for r in candidates if r is not None and r.column(column.name) is not None), 0)
+
+
+def _unwrapped(side: Expression) -> Expression:
+    while isinstance(side, Cast):
+        side = side.argument
+    return side
+
+
+def _bare_column(side: Expression) -> Column | None:
+    """The column under casts and single-argument functions."""
+    while True:
+        match side:
+            case Column():
+                return side
+            case Cast():
+                side = side.argument
+            case Call() if side.inlined is None and len(side.arguments) >= 1:
+                inside = [a for a in side.arguments if any(isinstance(p, Column) for p in walk(a))]
+                if len(inside) != 1:
+                    return None
+                side = inside[0]
+            case _:
+                return None
+
+
+def _sources(catalog: Catalog, expression: Expression, path: tuple[str, ...] = ()) -> Iterator[Source]:
+    """Sources whose value an expression is made of (conditions of subqueries are not its value)."""
+    match expression:
+        case Setting():
+            yield Source(expression.name, path)
+        case SessionRole():
+            yield Source(ROLE)
+        case Json():
+            step = _unwrapped(expression.key)
+            keys = _path(step.value) if isinstance(step, Constant) and step.value is not None else ()
+            yield from _sources(catalog, expression.document, (*keys, *path))
+        case Call() if expression.inlined is not None:
+            yield from _sources(catalog, expression.inlined, path)
+        case Call() if expression.user:
+            yield from (Source(setting, path) for setting in sorted(settings_read(catalog, expression.function)))
+        case Subquery():
+            for inner in (expression.target, expression.condition, expression.test):
+                if inner is not None:
+                    yield from _sources(catalog, inner, path)
+        case Cast() | Coalesce() | NullIf() | Case():
+            for child in children(expression):
+                yield from _sources(catalog, child, path)
+        case _:
+            for child in children(expression):
+                yield from _sources(catalog, child)
+
+
+def _path(text: str) -> tuple[str, ...]:
+    """``app_metadata`` or, of ``#>>``, ``{app_metadata,org_id}``."""
+    if text.startswith("{") and text.endswith("}"):
+        return tuple(step.strip().strip('"') for step in text[1:-1].split(","))
+    return (text,)

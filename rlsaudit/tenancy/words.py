@@ -1,0 +1,53 @@
+"""What names suggest.  Only a hint, used where policies and constraints are silent, and always said in the reason."""
+
+from __future__ import annotations
+
+import re
+
+_PREFIX = re.compile(r"^(p|in|arg|new|current|cur|my|the|x|app|a|v)_+")
+_TENANT = re.compile(
+    r"^(?:\w+_)?(tenant|org|organi[sz]ation|account|acct|customer|company|workspace|team|client|merchant|shop|store|site|realm"
+    r"|business|firm|school|clinic|partner|vendor|agency|studio|household)_?(id|uuid|uid|key|code|slug|no|number|ref|name)?$"
+)
+_USER = re.compile(
+    r"^(?:\w+_)?(user|owner|author|creator|member|person|employee|manager|profile|actor|subject|principal|staff|agent"
+    r"|assignee|rep|sender|uploader)_?(id|uuid|uid|key|name|ref)?$|^(sub|uid|created_?by|updated_?by|assigned_?to|owned_?by)$"
+)
+_ROLE = re.compile(r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|region|feature)$")
+_INFRASTRUCTURE = re.compile(
+    r"^(alembic_version|schema_migrations?|_?prisma_migrations|flyway_schema_history|databasechangelog(lock)?|goose_db_version"
+    r"|django_migrations|django_content_type|ar_internal_metadata|knex_migrations(_lock)?|__drizzle_migrations|_sqlx_migrations"
+    r"|typeorm_metadata|migrations?|schema_version|dbmate_migrations|atlas_schema_revisions|spatial_ref_sys)$"
+)
+
+
+def _bare(name: str) -> str:
+    """The last part of a dotted setting or a column, without decoration, in snake case."""
+    last = name.rpartition(".")[2]
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower()
+    previous = ""
+    while snake != previous:
+        previous, snake = snake, _PREFIX.sub("", snake)
+    return snake
+
+
+def tenant_like(name: str) -> bool:
+    return bool(_TENANT.match(_bare(name)))
+
+
+def user_like(name: str) -> bool:
+    return bool(_USER.match(_bare(name)))
+
+
+def role_like(name: str) -> bool:
+    return bool(_ROLE.search(_bare(name)))
+
+
+def infrastructure(name: str) -> bool:
+    """Tables of migration tools and the like."""
+    return bool(_INFRASTRUCTURE.match(name.lower()))
+
+
+def stem(column: str) -> str:
+    """``tenant_id`` → ``tenant``: what a key column is the key of."""
+    return re.sub(r"_?(id|uuid|uid|key|code|slug|no|number|ref)$", "", _bare(column))
