@@ -1,14 +1,15 @@
-"""The roles as a drawing: who holds whose privileges, who may become whom, and where that leaves row security behind."""
+"""The roles as a drawing: who holds whose privileges, who may become whom, and where row security ends."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from rlsaudit.report import RoleEntry
-from rlsaudit.reports._text import shorten, visible
+
+from ._text import shorten, visible
 
 WIDTH, HEIGHT, ACROSS, DOWN, EDGE = 212, 44, 128, 16, 12
 MOST = 40
@@ -30,7 +31,7 @@ class Graph:
     label: str
     drawn: int
     exempt: tuple[str, ...]
-    """Names of the roles that reach an exemption, each with the path: ``support_agent → support_admin (BYPASSRLS)``."""
+    """Roles that row security does not bind, with the reason: ``support_admin (BYPASSRLS)``."""
 
 
 def exemption(role: RoleEntry) -> str:
@@ -56,7 +57,11 @@ def graph(roles: Sequence[RoleEntry]) -> Graph:
         for edge in edges
         if edge.hot
     )
-    label = "Role graph. " + ("; ".join(paths) if paths else "No path reaches a role exempt from row security") + "."
+    label = (
+        "Role graph. "
+        + ("; ".join(paths) if paths else "No path reaches a role exempt from row security")
+        + "."
+    )
     exempt = tuple(f"{role.name} ({exemption(role)})" for role in roles if exemption(role))
     return Graph(_svg(kept, drawn, places), label, len(kept), exempt)
 
@@ -68,7 +73,7 @@ def _edges(known: Mapping[str, RoleEntry]) -> list[Edge]:
     )
     by_attribute = {name for name, role in known.items() if role.superuser or role.bypassrls}
     by_ownership = {name for name, role in known.items() if role.exempt} - by_attribute
-    # Attributes are never inherited: only SET ROLE reaches them.  The rights of an owner are inherited as well.
+    # Attributes are not inherited, only SET ROLE reaches them; the rights of an owner are inherited as well.
     either = {name: [*inherits[name], *becomes[name]] for name in known}
     reaches_attribute = _reaching(by_attribute, becomes)
     reaches_owner = _reaching(by_ownership, either)
@@ -85,18 +90,22 @@ def _others(names: Sequence[str], own: str, known: Mapping[str, RoleEntry]) -> l
 
 
 def _reduced(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Without the edges that follow from two others, so that a closure draws as the memberships it came from."""
+    """Without the edges that follow from two others: a closure draws as the memberships it came from."""
     return {
-        name: [
-            far for far in targets if not any(far in edges[near] and near not in edges[far] for near in targets if near != far)
-        ]
+        name: [far for far in targets if not any(_between(near, far, edges) for near in targets)]
         for name, targets in edges.items()
-    }  # fmt: skip
+    }
+
+
+def _between(near: str, far: str, edges: Mapping[str, Sequence[str]]) -> bool:
+    return near != far and far in edges[near] and near not in edges[far]
 
 
 def _reaching(goals: set[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
     reached = set(goals)
-    while more := {name for name, targets in edges.items() if name not in reached and reached.intersection(targets)}:
+    while more := {
+        name for name, targets in edges.items() if name not in reached and reached.intersection(targets)
+    }:
         reached |= more
     return reached
 
@@ -129,14 +138,18 @@ def _pull(name: str, edges: Sequence[Edge], places: Mapping[str, tuple[int, int]
     return sum(sources) / len(sources) if sources else 0.0
 
 
-def _svg(roles: Mapping[str, RoleEntry], edges: Sequence[Edge], places: Mapping[str, tuple[int, int]]) -> Markup:
+def _svg(
+    roles: Mapping[str, RoleEntry], edges: Sequence[Edge], places: Mapping[str, tuple[int, int]]
+) -> Markup:
     if not roles:
         return Markup("")
     width = max(x for x, _ in places.values()) + WIDTH + EDGE
     height = max(y for _, y in places.values()) + HEIGHT + EDGE
     pairs = {(edge.source, edge.target, edge.kind) for edge in edges}
     parts = [
-        Markup('<svg width="{0}" height="{1}" viewBox="0 0 {0} {1}" aria-hidden="true">').format(width, height),
+        Markup('<svg width="{0}" height="{1}" viewBox="0 0 {0} {1}" aria-hidden="true">').format(
+            width, height
+        ),
         _marker("arrow", "ah"),
         _marker("arrowhot", "ahh"),
     ]
@@ -147,8 +160,8 @@ def _svg(roles: Mapping[str, RoleEntry], edges: Sequence[Edge], places: Mapping[
 
 def _marker(name: str, style: str) -> Markup:
     return Markup(
-        '<defs><marker id="{}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto" '
-        'markerUnits="userSpaceOnUse"><path class="{}" d="M0 0L8 4L0 8z"/></marker></defs>'
+        '<defs><marker id="{}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto" markerUnits="userSpaceOnUse"><path class="{}" d="M0 0L8 4L0 8z"/></marker></defs>'
     ).format(name, style)
 
 
@@ -170,12 +183,13 @@ def _box(role: RoleEntry, x: int, y: int) -> Markup:
     if role.owns:
         facts.append(f"owns {role.owns:,}")
     style = "bad" if exemption(role) else ""
-    below = ' <text class="sub2" x="{}" y="{}">{}</text>'
-    return Markup(
-        '<g><title>{}</title><rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="8"/>'
-        f'<text class="m {{}}" x="{{}}" y="{{}}">{{}}</text>{below}</g>'
-    ).format(
-        escape(visible(role.name)), style, x, y, WIDTH, HEIGHT,
-        style, x + 13, y + 19, shorten(visible(role.name), 24),
-        x + 13, y + 35, shorten(visible(" · ".join(facts) or "group role"), 34),
-    )  # fmt: skip
+    title, below = shorten(visible(role.name), 24), shorten(visible(" · ".join(facts) or "group role"), 34)
+    parts = (
+        Markup("<g><title>{}</title>").format(visible(role.name)),
+        Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(
+            style, x, y, WIDTH, HEIGHT
+        ),
+        Markup('<text class="m {}" x="{}" y="{}">{}</text>').format(style, x + 13, y + 19, title),
+        Markup('<text class="sub2" x="{}" y="{}">{}</text></g>').format(x + 13, y + 35, below),
+    )
+    return Markup("").join(parts)

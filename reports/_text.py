@@ -1,4 +1,4 @@
-"""Text that is safe to show: every name in a catalog is hostile input (escape codes, bidi overrides, NULs)."""
+"""Text that is safe to show: names in a catalog are hostile input (escape codes, bidi overrides, NULs)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ STATES: tuple[State, ...] = ("leak", "not covered", "waived", "held", "proven", 
 COMMANDS: tuple[str, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 # Blank on the screen although Unicode calls them letters, symbols or marks.
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
+    map(chr, range(0xFE00, 0xFE10))
+)
 _QUALIFIED = re.compile(r'("(?:[^"]|"")*"|[^".]+)\.(.+)\Z', re.DOTALL)
 
 
 def visible(text: str, keep: str = "") -> str:
-    """``text`` with control, bidi, zero-width and unassigned characters spelled out as ⟨U+202E⟩, save those in ``keep``.
+    """``text`` with every character that does not show spelled out as ⟨U+202E⟩, save those in ``keep``.
+
+    That is: control, bidi, zero-width, blank and unassigned characters, and lone surrogates.
 
     The result is one line (unless ``keep`` has the newline), legal XML, encodable, and inert in a terminal.
     """
@@ -34,7 +38,7 @@ def lines(text: str) -> str:
 
 
 def schema_of(relation: str) -> tuple[str, str]:
-    """Schema and rest of a qualified name as it is written, quotes kept; the schema is empty when there is none."""
+    """Schema and rest of a qualified name, quotes kept; the schema is empty when there is none."""
     match = _QUALIFIED.match(relation)
     return (match[1], match[2]) if match else ("", relation)
 
@@ -45,7 +49,7 @@ def display_width(text: str) -> int:
 
 
 def shorten(text: str, limit: int) -> str:
-    """``text`` in at most ``limit`` columns; what is too long loses its middle, because both ends tell names apart."""
+    """``text`` in at most ``limit`` columns; a long one loses its middle, for both ends tell names apart."""
     if display_width(text) <= limit:
         return text
     head, tail = text, ""

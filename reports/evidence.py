@@ -6,6 +6,10 @@ from rlsaudit.evidence import dump
 from rlsaudit.report import Report, format_
 
 
-@format_("json", filename="evidence.json", description="the whole record, for programs; other formats render from it")
+@format_(
+    "json",
+    filename="evidence.json",
+    description="the whole record, for programs; other formats render from it",
+)
 def evidence(report: Report) -> str:
     return dump(report)

@@ -109,6 +109,10 @@
   const draw = (force) => {
     const long = items.length > LONG && !everything;
     box.classList.toggle("win", long);
+    // The heading of the schema scrolls away, so the corner names it.
+    const seen = items[Math.min(Math.floor(box.scrollTop / ROW), items.length - 1)];
+    const corner = one("#mx thead tr:last-child td");
+    if (corner) corner.textContent = long && seen ? (seen.cells ? seen.schema : seen.group) : "";
     const first = long ? Math.max(0, Math.floor(box.scrollTop / ROW) - MARGIN) : 0;
     const last = long ? Math.min(items.length, first + Math.ceil(box.clientHeight / ROW) + 2 * MARGIN) : items.length;
     if (!force && Math.abs(first - shown[0]) < MARGIN / 2 && last <= shown[1] + MARGIN / 2) return;

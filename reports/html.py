@@ -1,4 +1,4 @@
-"""``report.html``: one file for people and auditors, that asks nothing of the network and nothing of a server."""
+"""``report.html``: one file for people and auditors that asks nothing of any network or server."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from rlsaudit.finding import Cell, Finding, PropertyResult
+from rlsaudit.finding import Cell, Finding, Property, PropertyResult
 from rlsaudit.report import PolicyEntry, Report, format_
-from rlsaudit.reports._graph import exemption, graph
-from rlsaudit.reports._text import (
+
+from ._graph import exemption, graph
+from ._text import (
     STATES,
     by_severity,
     command_order,
@@ -36,7 +37,14 @@ _TAGS = {
     "exceptions": ("bad", "✕", "EXCEPTIONS"),
     "not trustworthy": ("part", "!", "NOT TRUSTWORTHY"),
 }
-_STYLES = {"leak": "leak", "not covered": "gap", "waived": "waived", "held": "held", "proven": "proven", "no privilege": "nopriv"}
+_STYLES = {
+    "leak": "leak",
+    "not covered": "gap",
+    "waived": "waived",
+    "held": "held",
+    "proven": "proven",
+    "no privilege": "nopriv",
+}
 _GLYPHS = {"leak": "✕", "not covered": "!", "waived": "W", "held": "n", "proven": "✓", "no privilege": "·"}
 _OUTCOMES = {"held": ("ok", "✓"), "leak": ("bad", "✕"), "not covered": ("part", "!")}
 _PROPERTIES = {
@@ -49,15 +57,20 @@ _PROPERTIES = {
     "alive": "A tenant sees and can change its own rows, so the test is not vacuous.",
     "detector": "Leaks that rlsaudit planted in the scratch copy were found.",
 }
-_RUN_LEVEL = ("closed", "carryover", "alive", "detector")
+_RUN_LEVEL: tuple[Property, ...] = ("closed", "carryover", "alive", "detector")
 _OPEN_FINDINGS = 3
+_KEYWORDS = """
+    ADD ALL ALTER AND AS BEGIN BY BYPASSRLS CASCADE CASE CHECK COLUMN COMMIT CONSTRAINT CREATE
+    CURRENT_USER DEFAULT DELETE DISABLE DISTINCT DO DROP ELSE ENABLE END EXECUTE EXISTS FALSE FOR
+    FORCE FOREIGN FROM FUNCTION GRANT GROUP IF IN INDEX INSERT INTO IS KEY LEVEL LIMIT LOCAL NO NOT
+    NULL ON OR ORDER OWNER POLICY PRIMARY REFERENCES RESET RETURNING REVOKE ROLE ROLLBACK ROW SCHEMA
+    SECURITY SELECT SESSION SET TABLE THEN TO TRIGGER TRUE TRUNCATE UNION UNIQUE UPDATE USER USING
+    VALUES VIEW WHEN WHERE WITH
+"""
 _SQL = re.compile(
-    r"""(?P<c>--[^\n]*|/\*.*?\*/|^\\[^\n]*)|(?P<s>'(?:[^']|'')*'|\$(\w*)\$.*?\$\3\$)|"(?:[^"]|"")*"|(?P<k>\b(?:ADD|ALL|ALTER|AND|AS|BEGIN
-    |BY|BYPASSRLS|CASCADE|CASE|CHECK|COLUMN|COMMIT|CONSTRAINT|CREATE|CURRENT_USER|DEFAULT|DELETE|DISABLE|DISTINCT|DO|DROP|ELSE|ENABLE|END
-    |EXISTS|FALSE|FOR|FORCE|FOREIGN|FROM|FUNCTION|GRANT|GROUP|IF|IN|INDEX|INSERT|INTO|IS|KEY|LEVEL|LIMIT|LOCAL|NO|NOT|NULL|ON|OR|ORDER
-    |OWNER|POLICY|PRIMARY|REFERENCES|RESET|RETURNING|REVOKE|ROLE|ROLLBACK|ROW|SCHEMA|SECURITY|SELECT|SESSION|SET|TABLE|THEN|TO
-    |TRIGGER|TRUE|TRUNCATE|UNION|UNIQUE|UPDATE|USER|USING|VALUES|VIEW|WHEN|WHERE|WITH)\b)""",
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
+    r"""(?P<c>--[^\n]*|/\*.*?\*/|^\\[^\n]*)|(?P<s>'(?:[^']|'')*'|\$(\w*)\$.*?\$\3\$)|"(?:[^"]|"")*"|"""
+    rf"(?P<k>\b(?:{'|'.join(_KEYWORDS.split())})\b)",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -195,10 +208,15 @@ def _controls(report: Report) -> list[dict[str, str]]:
     for at, finding in enumerate(report.findings):
         for standard in finding.standards:
             found[standard].append((_anchor(finding, at), finding))
-    return [_control(name, checks.get(name, ()), found[name], report) for name in sorted({*checks, *found}, key=_natural)]
+    return [
+        _control(name, checks.get(name, ()), found[name], report)
+        for name in sorted({*checks, *found}, key=_natural)
+    ]
 
 
-def _control(name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report) -> dict[str, str]:
+def _control(
+    name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report
+) -> dict[str, str]:
     exceptions = [(anchor, f) for anchor, f in found if f.status == "open" and f.severity != "info"]
     waived = [(anchor, f) for anchor, f in found if f.status == "waived"]
     crashed = {f.check for f in report.findings if f.object == f"check {f.check}"}.intersection(checks)
@@ -222,7 +240,9 @@ def _titles(found: Sequence[tuple[str, Finding]]) -> str:
     titles: dict[str, list[str]] = defaultdict(list)
     for anchor, finding in found:
         titles[finding.title].append(anchor)
-    some = (f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items())
+    some = (
+        f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items()
+    )
     return "; ".join(some) + ". "
 
 
@@ -247,7 +267,8 @@ def _properties(results: Iterable[PropertyResult]) -> list[dict[str, Any]]:
     order = list(_PROPERTIES)
     told.sort(key=lambda result: order.index(result.property) if result.property in order else len(order))
     return [
-        {"r": result, "what": _PROPERTIES.get(result.property, ""), "style": _OUTCOMES[result.outcome]} for result in told
+        {"r": result, "what": _PROPERTIES.get(result.property, ""), "style": _OUTCOMES[result.outcome]}
+        for result in told
     ]
 
 
@@ -257,7 +278,10 @@ def _gaps(cells: Iterable[Cell]) -> list[tuple[str, list[str], int]]:
     for cell in cells:
         if cell.state == "not covered":
             groups[cell.reason or "no reason was recorded"].append(cell)
-    rows = [(reason, list(dict.fromkeys(c.relation for c in group)), len(group)) for reason, group in groups.items()]
+    rows = [
+        (reason, list(dict.fromkeys(c.relation for c in group)), len(group))
+        for reason, group in groups.items()
+    ]
     return sorted(rows, key=lambda row: -row[2])
 
 
@@ -269,7 +293,11 @@ def _idle(report: Report) -> int:
 
 def _policies(report: Report) -> list[tuple[str, bool, list[PolicyEntry]]]:
     """Policies by relation, those of relations with an open finding first."""
-    suspects = {finding.relation for finding in report.findings if finding.status == "open" and finding.severity != "info"}
+    suspects = {
+        finding.relation
+        for finding in report.findings
+        if finding.status == "open" and finding.severity != "info"
+    }
     groups: Mapping[str, list[PolicyEntry]] = defaultdict(list)
     for policy in report.policies:
         groups[policy.relation].append(policy)

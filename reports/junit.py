@@ -1,13 +1,15 @@
 """``TEST-rlsaudit.xml``: the run as JUnit, for CI systems.
 
-One suite for each relation, with a case for each cell, passes included: ``UPDATE as app_user [write]``.  A leak is a
-failure, a cell that was not covered is an error (it fails the run, and nobody can mistake it for a pass), a waived one is
-skipped.  Cells without privilege have nothing to test; one passing case for each relation lists them.  The suite ``audit``
-has a case for each check and object, and one for each check that found nothing.  The suite ``isolation contract`` has the
-properties of the whole run and the verdict, so that the file is red exactly when the exit code is not 0.
+One suite for each relation, with a case for each cell, passes included: ``UPDATE as app_user [write]``.
+A leak is a failure; a cell that was not covered is an error (it fails the run, nobody takes it for a pass); a
+waived one is skipped.  Cells without privilege have nothing to test: one passing case for each relation lists
+them.  The suite ``audit`` has a case for each check and object, and one for each check that found nothing.
+The suite ``isolation contract`` has the properties of the whole run and the verdict, so that the file is red
+exactly when the exit code is not 0.
 
-The whole text stands in the element's body, because GitLab shows no attribute.  Names hold no counts and no times, so a
-case keeps its identity from run to run.  The form is Jenkins' strict one: no ``file``, no ``line``, no properties of a case.
+The whole text stands in the element's body, because GitLab shows no attribute.  Names hold no counts and no
+times, so a case keeps its identity from run to run.  The form is Jenkins' strict one: a case has no ``file``,
+no ``line`` and no properties.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from xml.etree import ElementTree as ET
 
 from rlsaudit.finding import Cell, Finding, PropertyResult
 from rlsaudit.report import Report, format_
-from rlsaudit.reports._text import concerns, fails, index_findings, lines, visible
+
+from ._text import concerns, fails, index_findings, lines, visible
 
 Kind = Literal["pass", "failure", "error", "skipped"]
 _PROPERTY = {"SELECT": "read", "INSERT": "forge", "UPDATE": "write", "DELETE": "write", "TRUNCATE": "write"}
@@ -44,7 +47,9 @@ def junit(report: Report) -> str:
         for key in totals:
             totals[key] += int(suite.attrib[key])
         root.append(suite)
-    root.attrib |= {key: str(number) for key, number in totals.items()} | {"time": f"{report.timing.seconds:.3f}"}
+    root.attrib |= {key: str(number) for key, number in totals.items()} | {
+        "time": f"{report.timing.seconds:.3f}"
+    }
     ET.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -60,7 +65,9 @@ def _suite(name: str, cases: Sequence[Case], started: str) -> ET.Element:
         "timestamp": visible(started),
     }
     for case in cases:
-        element = ET.SubElement(suite, "testcase", classname=visible(case.classname), name=visible(case.name), time="0.000")
+        element = ET.SubElement(
+            suite, "testcase", classname=visible(case.classname), name=visible(case.name), time="0.000"
+        )
         if case.kind == "pass":
             if case.text:
                 ET.SubElement(element, "system-out").text = lines(case.text)
@@ -81,7 +88,9 @@ def _relations(report: Report) -> list[tuple[str, list[Case]]]:
     for relation, cells in groups.items():
         cases = [_cell(cell, findings.get(relation, ())) for cell in cells if cell.state != "no privilege"]
         if idle := [f"{cell.command} as {cell.role}" for cell in cells if cell.state == "no privilege"]:
-            cases.append(Case(relation, "commands without privilege", "pass", "", "no privilege: " + ", ".join(idle)))
+            cases.append(
+                Case(relation, "commands without privilege", "pass", "", "no privilege: " + ", ".join(idle))
+            )
         suites.append((relation, cases))
     return suites
 
@@ -94,7 +103,9 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
     if cell.state == "waived":
         return Case(cell.relation, name, "skipped", f"waived: {cell.reason}", what)
     if cell.state == "not covered":
-        return Case(cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}")
+        return Case(
+            cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}"
+        )
     about = [finding for finding in findings if concerns(finding, cell)]
     summary = about[0].title if about else cell.reason
     return Case(cell.relation, name, "failure", summary, "\n\n".join([what, *map(_whole, about)]))
@@ -102,14 +113,22 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
 
 def _whole(finding: Finding) -> str:
     """The finding as text: everything a reader needs who sees nothing but this."""
-    place = f"{finding.command} as {finding.role}" if finding.command and finding.role else finding.command or finding.role
+    place = (
+        f"{finding.command} as {finding.role}"
+        if finding.command and finding.role
+        else finding.command or finding.role
+    )
+    where = f"{finding.object} ({place})" if place else finding.object
     parts = [
-        f"{finding.id} {finding.severity}[{finding.check}] {finding.object}{f' ({place})' if place else ''}: {finding.title}",
+        f"{finding.id} {finding.severity}[{finding.check}] {where}: {finding.title}",
         finding.message,
         finding.rationale,
-        f"Fingerprint: {finding.fingerprint}" + (f"  Standards: {', '.join(finding.standards)}" if finding.standards else ""),
+        f"Fingerprint: {finding.fingerprint}"
+        + (f"  Standards: {', '.join(finding.standards)}" if finding.standards else ""),
         f"Fix:\n{finding.fix.rstrip()}" if finding.fix else "",
-        f"Replay (save as leak.sql, then: rlsaudit replay leak.sql):\n{finding.replay.rstrip()}" if finding.replay else "",
+        f"Replay (save as leak.sql, then: rlsaudit replay leak.sql):\n{finding.replay.rstrip()}"
+        if finding.replay
+        else "",
     ]
     return "\n".join(part for part in parts if part).strip()
 
@@ -122,7 +141,9 @@ def _audit(report: Report) -> list[Case]:
             places.setdefault((finding.check, _place(finding)), []).append(finding)
     cases = [_found(check, place, findings, report.fail_on) for (check, place), findings in places.items()]
     hit = {check for check, _ in places}
-    cases += [Case(check, "no finding", "pass", "", "") for check in report.provenance.checks if check not in hit]
+    cases += [
+        Case(check, "no finding", "pass", "", "") for check in report.provenance.checks if check not in hit
+    ]
     return cases
 
 

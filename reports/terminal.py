@@ -1,4 +1,4 @@
-"""The run in a few screens of text, for stdout and CI logs; understood without colour, safe with hostile names."""
+"""The run in a few screens of text, for stdout and CI logs: needs no colour, safe with hostile names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tabulate import tabulate
 
 from rlsaudit.finding import Cell, Finding
 from rlsaudit.report import Report
-from rlsaudit.reports._text import (
+
+from ._text import (
     STATES,
     by_severity,
     command_order,
@@ -23,8 +24,9 @@ from rlsaudit.reports._text import (
 
 _VERDICT = {"clean": "PASS", "exceptions": "FAIL", "not trustworthy": "NOT TRUSTWORTHY"}
 _COLOUR = {
-    "PASS": "32", "FAIL": "31", "NOT TRUSTWORTHY": "33", "critical": "31", "high": "31", "medium": "33", "low": "36",
-    "info": "36", "waived": "35", "leak": "31", "not covered": "33", "held": "32", "proven": "32",
+    "PASS": "32", "FAIL": "31", "NOT TRUSTWORTHY": "33", "critical": "31", "high": "31",
+    "medium": "33", "low": "36", "info": "36",
+    "waived": "35", "leak": "31", "not covered": "33", "held": "32", "proven": "32",
 }  # fmt: skip
 _MOST_ROWS = 40
 _MOST_PASSING = 16
@@ -33,11 +35,11 @@ _MOST_REASONS = 8
 
 
 def summary(report: Report, width: int = 80, color: bool = False, paths: Sequence[str] = ()) -> str:
-    """Verdict, tallies, leaks, findings, coverage, properties and why, no line wider than ``width`` (at least 60).
+    """Verdict, tallies, leaks, findings, coverage, properties; no line wider than ``width`` (at least 72).
 
     ``paths`` are the files that were written, named at the end.
     """
-    width = max(width, 60)
+    width = max(width, 72)
     paint = _paint if color else _plain
     blocks = [
         _head(report, width, paint),
@@ -48,7 +50,9 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
         _gaps(report.cells, width),
         _properties(report, width, paint),
         _listed("Waivers", report.waivers, width),
-        _listed(f"Exit code {report.exit_code}", report.reasons, width) if report.reasons else f"Exit code {report.exit_code}",
+        _listed(f"Exit code {report.exit_code}", report.reasons, width)
+        if report.reasons
+        else f"Exit code {report.exit_code}",
         _listed("Reports", paths, width),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -70,7 +74,9 @@ def _wrap(text: str, width: int, indent: str = "", first: str | None = None) -> 
     room = width - len(indent)
     words = " ".join(shorten(word, room) for word in visible(" ".join(text.split())).split(" "))
     start = indent if first is None else first
-    return "\n".join(textwrap.wrap(words, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False))
+    return "\n".join(
+        textwrap.wrap(words, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False)
+    )
 
 
 def _head(report: Report, width: int, paint: Paint) -> str:
@@ -78,16 +84,25 @@ def _head(report: Report, width: int, paint: Paint) -> str:
     indent = " " * (len(word) + 2)
     text = _wrap(report.sentence, width, indent)[len(indent) :]
     counts = tally(report.cells)
-    states = " · ".join(f"{state} {counts[state]:,}" for state in STATES if counts[state]) or "none was tested"
+    states = (
+        " · ".join(f"{state} {counts[state]:,}" for state in STATES if counts[state]) or "none was tested"
+    )
     server = report.provenance.server_version or report.provenance.scratch_version
-    tried = f"{count(report.statements, 'statement')}, {count(report.tenants, 'tenant')}, {report.timing.seconds:.1f} s"
-    matched = "" if len(report.population) == report.population_counted else f", but {report.population_counted:,} counted"
+    done = f"{count(report.statements, 'statement')}, {count(report.tenants, 'tenant')}"
+    tried = f"{done}, {report.timing.seconds:.1f} s"
+    matched = (
+        ""
+        if len(report.population) == report.population_counted
+        else f", but {report.population_counted:,} counted"
+    )
     facts = [
         ("cells", states),
         ("relations", f"{len(report.population):,} in the catalog{matched}"),
         ("tried", f"{tried}, PostgreSQL {server}"),
     ]
-    return "\n".join([f"{paint(word, word)}  {text}", *(_wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)])
+    return "\n".join(
+        [f"{paint(word, word)}  {text}", *(_wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)]
+    )
 
 
 def _leaks(report: Report) -> list[Finding]:
@@ -95,18 +110,26 @@ def _leaks(report: Report) -> list[Finding]:
 
 
 def _leak(finding: Finding, width: int, paint: Paint) -> str:
-    """``critical[PROBE-READ] public.invoices: SELECT as app_user``, then what happened and how to close it."""
+    """``critical[PROBE-READ] public.invoices: SELECT as app_user``, then what happened, and the fix."""
     label = f"{finding.severity}[{visible(finding.check)}]"
-    doing = f"{finding.command} as {finding.role}" if finding.command and finding.role else finding.command or finding.role
+    doing = (
+        f"{finding.command} as {finding.role}"
+        if finding.command and finding.role
+        else finding.command or finding.role
+    )
     tail = f": {shorten(visible(doing or finding.title), 34)}"
     place = shorten(visible(finding.object), max(width - len(label) - display_width(tail) - 1, 12))
     rows = [f"{paint(label, finding.severity)} {place}{tail}", _wrap(finding.message, width, "  ")]
     if finding.fix:
         fix = lines(finding.fix).strip().replace("\t", "  ").split("\n")
-        rows += [f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])]
+        rows += [
+            f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])
+        ]
         rows += ["       …"] if len(fix) > 4 else []
     shown = "printed LEAK in psql" if finding.confirmed else "not yet run"
-    return "\n".join([*rows, *([f"  replay: {finding.id or finding.fingerprint}, {shown}"] if finding.replay else [])])
+    return "\n".join(
+        [*rows, *([f"  replay: {finding.id or finding.fingerprint}, {shown}"] if finding.replay else [])]
+    )
 
 
 def _more(number: int, noun: str) -> str:
@@ -118,11 +141,13 @@ def _findings(report: Report, width: int) -> str:
     if not found:
         return ""
     marked = [("waived" if f.status == "waived" else f.severity, f) for f in found[:_MOST_ROWS]]
-    check = max(len(visible(f.check)) for _, f in marked)
-    room = width - 8 - check - 6
+    # tabulate makes a column at least two wider than its heading, and puts two blanks between columns.
+    check = max(7, *(len(visible(f.check)) for _, f in marked))
+    room = width - 10 - check - 6
     place = min(max(display_width(visible(f.object)) for _, f in marked), room * 9 // 20)
     rows = [
-        (mark, visible(f.check), shorten(visible(f.object), place), _wrap(f.title, room - place)) for mark, f in marked
+        (mark, visible(f.check), shorten(visible(f.object), place), _wrap(f.title, room - place))
+        for mark, f in marked
     ]
     table = tabulate(rows, ("severity", "check", "object", "what"), tablefmt="plain", disable_numparse=True)
     title = "Other findings" if _leaks(report) else "Findings"
@@ -145,11 +170,13 @@ def _coverage(report: Report, width: int) -> str:
     grid: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in report.cells:
         grid.setdefault((cell.relation, cell.role), {})[cell.command] = cell
-    busy = {key: row for key, row in grid.items() if any(cell.state != "no privilege" for cell in row.values())}
+    busy = {
+        key: row for key, row in grid.items() if any(cell.state != "no privilege" for cell in row.values())
+    }
     worst = {key: min(STATES.index(cell.state) for cell in row.values()) for key, row in busy.items()}
     keys = sorted(busy, key=lambda key: worst[key])
-    room = width - 10 * len(commands) - 2
-    role = min(max((display_width(visible(name)) for _, name in keys), default=4), max(room // 3, 10))
+    room = width - sum(max(8, len(command) + 2) + 2 for command in commands) - 2
+    role = min(max((display_width(visible(name)) for _, name in keys), default=4), max(room // 3, 6))
     bad = [key for key in keys if worst[key] <= STATES.index("waived")]
     shown = keys[: min(max(len(bad), _MOST_PASSING), _MOST_ROWS)]
     rows = [
@@ -183,7 +210,9 @@ def _gaps(cells: Iterable[Cell], width: int) -> str:
         f"{' and others' if len({cell.relation for cell in group}) > 1 else ''}: {reason}"
         for reason, group in ranked[:_MOST_REASONS]
     ]
-    return "\n".join(filter(None, [_listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")]))
+    return "\n".join(
+        filter(None, [_listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")])
+    )
 
 
 def _properties(report: Report, width: int, paint: Paint) -> str:

@@ -1,7 +1,7 @@
 """``evidence.json``: the only serialised form of a Report, and the way back.
 
-The keys are those of the dataclasses, in their order; ``class_`` is written as ``class`` and every finding carries its
-``fingerprint``.  Readers may meet more keys in a later 1.x file and ignore them.
+The keys are those of the dataclasses, in their order; ``class_`` is written as ``class`` and every finding
+carries its ``fingerprint``.  Readers may meet more keys in a later 1.x file and ignore them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,24 @@ __all__ = ["dump", "parse"]
 _MEND = "render it again with `rlsaudit scan`, or take the file as it was written"
 _KEYS = {"class_": "class"}
 # Keys that other programs read come first, in the order of the documentation.
-_FIRST = ("verdict", "exit_code", "sentence", "reasons", "population", "population_counted", "cells", "findings")
+_FIRST = (
+    "verdict",
+    "exit_code",
+    "sentence",
+    "reasons",
+    "population",
+    "population_counted",
+    "cells",
+    "findings",
+)
 _LAST = ("waivers", "provenance", "timing")
 
 
 def dump(report: Report) -> str:
     """The report as JSON text, the same bytes for equal reports.
 
-    Characters that do not print (control, bidi, lone surrogates) are written as escapes, so the text is always valid
-    UTF-8 and safe to look at.
+    Characters that do not print (control, bidi, lone surrogates) are written as escapes, so the text is
+    always valid UTF-8 and safe to look at.
     """
     names = [field.name for field in fields(report)]
     middle = [name for name in names if name not in _FIRST + _LAST]
@@ -56,18 +65,18 @@ def parse(text: str, name: str = "evidence.json") -> Report:
     version = document["schema_version"]
     if not isinstance(version, str) or version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise UsageError(
-            f"{name}: schema_version {_shown(version)} is not read by this rlsaudit (it reads {SCHEMA_VERSION}): "
-            "use the version of rlsaudit that wrote it"
+            f"{name}: schema_version {_shown(version)} is not read by this rlsaudit, "
+            f"which reads {SCHEMA_VERSION}: use the version of rlsaudit that wrote it"
         )
     try:
         report = _value(Report, document, "")
-    except _Damaged as error:
+    except _DamagedError as error:
         raise UsageError(f"{name}: {error}: {_MEND}") from None
     assert isinstance(report, Report)
     return report
 
 
-class _Damaged(Exception):
+class _DamagedError(Exception):
     """A place in the document and what is wrong there."""
 
 
@@ -97,28 +106,31 @@ def _shape(kind: type) -> tuple[tuple[str, str, Any, bool], ...]:
     """Name, key, type and whether it may be absent, of every field of a dataclass."""
     hints = get_type_hints(kind)
     return tuple(
-        (f.name, _KEYS.get(f.name, f.name), hints[f.name], f.default is not MISSING or f.default_factory is not MISSING)
+        (
+            f.name,
+            _KEYS.get(f.name, f.name),
+            hints[f.name],
+            f.default is not MISSING or f.default_factory is not MISSING,
+        )
         for f in fields(kind)
     )
 
 
 def _value(kind: Any, value: object, place: str) -> object:
     """``value`` as the annotated type ``kind``; tuples stand in lists, dataclasses in objects."""
+    origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         return _object(kind, value, place)
-    origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple:
         return tuple(_items(arguments, value, place))
-    if origin is Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
-        return _wrong(place, f"expected one of {', '.join(map(repr, arguments))}", value)
     if origin is UnionType:
         return None if value is None else _value(arguments[0], value, place)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is Literal and not (isinstance(value, str) and value in arguments):
+        _wrong(place, f"expected one of {', '.join(map(repr, arguments))}", value)
+    if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        return _wrong(place, f"expected {kind.__name__}", value)
+    if origin is None and type(value) is not kind:
+        _wrong(place, f"expected {kind.__name__}", value)
     return value
 
 
@@ -142,15 +154,17 @@ def _object(kind: type, value: object, place: str) -> object:
         if key in value:
             arguments[name] = _value(hint, value[key], inner)
         elif not optional:
-            raise _Damaged(f"{inner} is missing")
+            raise _DamagedError(f"{inner} is missing")
     made: object = kind(**arguments)
     if isinstance(made, Finding) and value.get("fingerprint") != made.fingerprint:
-        raise _Damaged(f"{place}.fingerprint does not fit the finding, which was changed after it was written")
+        raise _DamagedError(
+            f"{place}.fingerprint does not fit the finding, which was changed after it was written"
+        )
     return made
 
 
 def _wrong(place: str, expected: str, value: object) -> NoReturn:
-    raise _Damaged(f"{place}: {expected}, got {_shown(value)}")
+    raise _DamagedError(f"{place}: {expected}, got {_shown(value)}")
 
 
 def _shown(value: object) -> str:

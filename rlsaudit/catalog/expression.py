@@ -28,6 +28,8 @@ class Column:
     """Range table index, unique within a level."""
     query: int = 0
     """Which subquery of the expression, to tell two subqueries of one level apart."""
+    generated: bool = False
+    """Computed from other columns of its row (and not just a copy of one)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     |(?P<word>[A-Za-z_]\w*)|(?P<parameter>\$\d+)|(?P<operator>::|->>|->|<>|!=|=|[().,;]))""",
     re.VERBOSE,
 )
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_STRING_OR_COMMENT = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TYPES = {
     "uuid": "uuid", "text": "text", "int": "integer", "integer": "integer", "int4": "integer", "bigint": "bigint",
     "int8": "bigint", "smallint": "smallint", "int2": "smallint", "boolean": "boolean", "bool": "boolean",
@@ -42,11 +42,9 @@ def body_of_text(
     translator: Translator, function: Function, arguments: tuple[Expression, ...], scope: Scope
 ) -> Expression | None:
     """The expression a function returns, or None when its text is anything but one recognised expression."""
-    source = function.source
-    if "--" in source or "/*" in source:
-        if "'" in source and re.search(r"'[^']*(?:--|/\*)", source):
-            return None  # a comment sign may stand inside a string: not worth telling apart
-        source = _COMMENT.sub(" ", source)
+    if "\\" in function.source:
+        return None  # what a backslash means depends on the kind of string
+    source = _STRING_OR_COMMENT.sub(lambda match: match.group(1) or " ", function.source)
     try:
         parser = _Parser(translator, function, arguments, scope, _tokens(source))
         result = parser.body(function.language)
@@ -194,8 +192,6 @@ class _Parser:
         kind, text = self.tokens[self.position]
         if kind == "string":
             self.position += 1
-            if "\\" in text:
-                raise NodeTreeError("a backslash")
             return e.Constant(text[1:-1].replace("''", "'"), "text")
         if kind == "number":
             self.position += 1

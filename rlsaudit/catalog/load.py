@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +73,8 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
 
     Raises UsageError when the server is older than 15, NotTrustworthy when the catalog cannot be read.
     """
+    collecting = gc.isenabled()
+    gc.disable()  # a large schema is 100,000 new values and no garbage
     try:
         with _transaction(connection), connection.cursor(row_factory=tuple_row) as cursor:
             return _load(cursor)
@@ -81,6 +84,9 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
             f"the catalog could not be read: {reason}; check the connection and that no migration holds"
             " locks, then run again"
         ) from error
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

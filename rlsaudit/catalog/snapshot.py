@@ -27,6 +27,7 @@ _REFERENCES = {
     "function": "function",
     "schema": "schema",
 }
+_NO_NAMES: Mapping[int, str] = {}
 _KIND_FIELDS = {"object": "target", "source": "source_kind", "target": "target_kind"}
 
 
@@ -101,20 +102,31 @@ def fingerprint(catalog: Catalog) -> str:
 
 def _named(item: Any, names: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]:
     """The values of a dataclass with names in place of OIDs."""
+    kind: Any = type(item)
+    values: list[Any] = []
+    for name, refers, kind_field in _plan(kind):
+        value = getattr(item, name)
+        refers_to = getattr(item, kind_field) if kind_field else refers
+        if type(value) is tuple:
+            if refers_to:
+                value = sorted(names[refers_to].get(oid, "") for oid in value)
+            elif value and is_dataclass(value[0]):
+                value = [_named(element, names) for element in value]
+        elif refers_to and type(value) is int:
+            value = names.get(refers_to, _NO_NAMES).get(value, "")
+        values.append(value)
+    return tuple(values)
 
-    def named(name: str, value: Any) -> Any:
-        kind = _REFERENCES.get(name)
-        if kind is None and name in _KIND_FIELDS:
-            kind = getattr(item, _KIND_FIELDS[name], None)
-        if kind and isinstance(value, int):
-            return names.get(kind, {}).get(value, "")
-        if kind and isinstance(value, tuple):
-            return sorted(names[kind].get(oid, "") for oid in value)
-        if isinstance(value, tuple) and value and is_dataclass(value[0]):
-            return [_named(element, names) for element in value]
-        return value
 
-    return tuple(named(name, value) for name, value, _ in _values(item) if name not in _MEANINGLESS)
+@cache
+def _plan(kind: Any) -> tuple[tuple[str, str, str], ...]:
+    """Fields of a dataclass that count: name, what its OIDs are of, or the field that says what."""
+    present = {name for name, _ in _defaults(kind)}
+    return tuple(
+        (name, _REFERENCES.get(name, ""), field if (field := _KIND_FIELDS.get(name, "")) in present else "")
+        for name, _ in _defaults(kind)
+        if name not in _MEANINGLESS
+    )
 
 
 def _encode(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Literal
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.inline import body_of_text
-from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog, Column, Function, Relation
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse, parse_value
 from rlsaudit.catalog.subselect import Shape, shape_of
 from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant
@@ -19,11 +19,13 @@ MAX_INLINED = 8
 
 # Built-in functions that return NULL for any NULL argument, as far as policies use them.
 _STRICT = frozenset(
-    """lower upper btrim ltrim rtrim left right substr substring split_part replace length md5 textcat uuid_out
-    json_object_field json_object_field_text jsonb_object_field jsonb_object_field_text json_extract_path
-    json_extract_path_text jsonb_extract_path jsonb_extract_path_text texttoint4 varchar bpchar starts_with strpos
-    position textpos int4mod int8mod int2mod int4pl int4mi int4mul int8pl int8mi int8mul sha256 encode decode hashtext
-    to_jsonb to_json jsonb_array_elements_text initcap reverse translate abs mod concat_op text""".split()
+    (
+        "lower upper initcap btrim ltrim rtrim left right substr substring split_part replace reverse translate length "
+        "md5 encode decode sha256 hashtext starts_with strpos position textpos textcat text varchar bpchar abs mod "
+        "json_object_field json_object_field_text json_extract_path json_extract_path_text "
+        "jsonb_object_field jsonb_object_field_text jsonb_extract_path jsonb_extract_path_text "
+        "int2mod int4mod int8mod int4pl int4mi int4mul int8pl int8mi int8mul"
+    ).split()
 )
 _JSON = ("->", "->>", "#>", "#>>")
 _CAST_NAMES = ("int2", "int4", "int8", "text", "name", "varchar")
@@ -161,9 +163,14 @@ class Translator:
             return e.Column(
                 f"column {number}", number, level, self.type(node, "vartype"), False, source, query
             )
-        return e.Column(column.name, number, level, column.base_type, column.not_null, source, query)
+        if column.generated and relation is not None:
+            column = _copied(relation, column)
+        generated = bool(column.generated)
+        return e.Column(
+            column.name, column.number, level, column.base_type, column.not_null, source, query, generated
+        )  # fmt: skip
 
-    def constant(self, node: Node, scope: Scope) -> Expression:
+    def constant(self, node: Node, _: Scope) -> Expression:
         return constant(node, self.type(node, "consttype"))
 
     def parameter(self, node: Node, scope: Scope) -> Expression:
@@ -270,7 +277,7 @@ class Translator:
         result = self.type(node, "opresulttype")
         built_in = symbol.oid < FIRST_USER_OID and symbol.schema == "pg_catalog"
         if len(arguments) == 2 and result == "boolean":
-            exact = self.exact(node, built_in)
+            exact = self.exact(node)
             left, right = arguments
             return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=built_in or exact)
         if built_in and symbol.name in _JSON and len(arguments) == 2:
@@ -282,7 +289,7 @@ class Translator:
             user=not built_in, strict=strict,
         )  # fmt: skip
 
-    def exact(self, node: Node, built_in: bool | None = None) -> bool:
+    def exact(self, node: Node) -> bool:
         """Whether the node's operator is true equality (or ``<>``) under a collation that tells bytes apart."""
         symbol = self.catalog.symbol_operators.get(node.integer("opno"))
         if symbol is None or node.integer("inputcollid") >= FIRST_USER_OID:
@@ -347,7 +354,7 @@ class Translator:
         otherwise = self.translate(default, scope) if default else e.Constant(None, result)
         return e.Case(branches, otherwise, result)
 
-    def case_test(self, node: Node, scope: Scope) -> Expression:
+    def case_test(self, _: Node, scope: Scope) -> Expression:
         if scope.case_value is None:
             raise NodeTreeError("CASE value outside of CASE")
         return scope.case_value
@@ -396,9 +403,7 @@ class Translator:
         tables = {
             index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()
         }
-        inner = replace(
-            scope, tables=(*scope.tables, tables), queries=(*scope.queries, number), sublink=None
-        )
+        inner = replace(scope, tables=(*scope.tables, tables), queries=(*scope.queries, number), sublink=None)
         targets = self._targets(shape, query, inner)
         compared = None if test is None else self.translate(test, replace(scope, sublink=targets))
         result = (
@@ -417,9 +422,8 @@ class Translator:
             and scope.parameters is not None
         ):
             return targets[0]  # a function body SELECT expression
-        return e.Subquery(
-            kind, shape.relations, condition, targets[0] if targets else None, compared, True, result
-        )
+        target = targets[0] if targets else None
+        return e.Subquery(kind, shape.relations, condition, target, compared, True, result, query=number)
 
     def _targets(self, shape: Shape, query: Node, inner: Scope) -> tuple[Expression, ...]:
         if shape.plain:
@@ -432,6 +436,12 @@ def session_role(which: Literal["current_user", "session_user"], definer: bool) 
     if definer and which == "current_user":
         return e.Opaque("current_user inside a SECURITY DEFINER function", (), "name", False)
     return e.SessionRole(which)
+
+
+def _copied(relation: Relation, column: Column) -> Column:
+    """The column that a generated column copies as it is, or the column itself."""
+    source = relation.column((column.default or "").strip("()").strip('"'))
+    return source if source is not None and source.base_type == column.base_type else column
 
 
 def _outside(scope: Scope) -> Scope:

@@ -64,8 +64,8 @@ class Visibility:
 
     def privileges(self, role: int, relation: Relation) -> frozenset[str]:
         """Effective privileges on the relation as a whole: SELECT, INSERT, UPDATE, DELETE, TRUNCATE,
-        REFERENCES, TRIGGER, MAINTAIN (17+), USAGE (sequences); counts ownership, superuser, PUBLIC, inheritance
-        and the predefined roles pg_read_all_data, pg_write_all_data and pg_maintain.
+        REFERENCES, TRIGGER, MAINTAIN (17+), USAGE (sequences); counts ownership, superuser, PUBLIC,
+        inheritance and the predefined roles pg_read_all_data, pg_write_all_data and pg_maintain.
 
         An owner holds what the ACL gives it: it can have revoked its own privileges.
         """

@@ -53,6 +53,8 @@ class Target:
     updatable: tuple[str, ...]
     deletable: bool
     key: tuple[str, ...]
+    unique: frozenset[str] = frozenset()
+    """Columns that take part in a unique index."""
 
     @property
     def tenant_key(self) -> str | None:
@@ -73,6 +75,12 @@ def target(catalog: Catalog, tenancy: Tenancy, visibility: Visibility, role: int
         updatable=visibility.columns(role, relation, "UPDATE") if may["UPDATE"] else (),
         deletable=may["DELETE"],
         key=primary_key(catalog, relation),
+        unique=frozenset(
+            column.name
+            for index in catalog.indexes_of(relation.oid)
+            for number in (index.columns if index.unique else ())
+            if (column := relation.column_number(number))
+        ),
     )
 
 
@@ -93,16 +101,17 @@ Made = Iterator[tuple[Aim, sql.Composed]]
 
 
 def _rows(on: Target, world: World, tenant: Tenant) -> tuple[Row, ...]:
-    """Rows of ``tenant`` that stand in the relation; a partition or child is asked through the root's rows."""
-    found = world.of(on.relation.oid, tenant.key)
-    return found or tuple(row for parent in on.relation.parents for row in world.of(parent, tenant.key))
+    """Rows of ``tenant`` that stand in the relation, or in what it is a part or a view of."""
+    return next((rows for oid in _stems(on) if (rows := world.of(oid, tenant.key))), ())
 
 
 def _spare(on: Target, world: World, tenant: Tenant) -> tuple[Row, ...]:
-    for oid in (on.relation.oid, *on.relation.parents):
-        if rows := world.spare.get((oid, tenant.key), ()):
-            return rows
-    return ()
+    return next((rows for oid in _stems(on) if (rows := world.spare.get((oid, tenant.key), ()))), ())
+
+
+def _stems(on: Target) -> tuple[int, ...]:
+    """The relation, its parents, and of a view the relations it reads."""
+    return (on.relation.oid, *on.relation.parents, *on.catalog.mentions("relation", on.relation.oid, "relation"))
 
 
 def _selects(on: Target, world: World, tenant: Tenant) -> Made:
@@ -179,6 +188,8 @@ def _updates(on: Target, world: World, tenant: Tenant) -> Made:
         return
     relation, own = name(on.relation), _rows(on, world, tenant)
     plain = [c for c in on.updatable if c not in on.key and c != on.tenant_key and not _generated(on.relation, c)]
+    # The same constant in several rows breaks a unique key and would hide what the policy lets through.
+    plain.sort(key=lambda column: column in on.unique)
     for column in plain[:_TOUCHED]:
         target_ = sql.Identifier(column)
         if own:

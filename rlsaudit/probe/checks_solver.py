@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import hypothesis
 import psycopg
@@ -26,13 +27,13 @@ def satisfying(
     linked: Sequence[Column],
     pools: Mapping[str, tuple[str | None, ...]],
     expressions: Iterable[str],
-) -> dict[str, str | None]:
-    """One combination of candidates for which every expression is not false, or an empty mapping.
+) -> list[dict[str, str | None]]:
+    """Combinations of candidates for which no expression is false.
 
     The expressions are the server's own text (``pg_get_expr``) with the columns' bare names.
     """
     if not linked:
-        return {}
+        return []
     width = max(2, int(_COMBINATIONS ** (1 / len(linked))))
     expressions = tuple(expressions)
     extra = tuple(v for e in expressions for v in (*from_patterns(e), *values.mine(e)))
@@ -43,25 +44,26 @@ def satisfying(
             pool = tuple(dict.fromkeys((*extra, *pool)))
         accepted = _accepted(connection, column, pool[: width * 3])[:width]
         if not accepted:
-            return {}
+            return []
         listed = sql.SQL(", ").join(sql.SQL("({})").format(_typed(value, column)) for value in accepted)
         tables.append(
             sql.SQL("(VALUES {}) AS {}({})").format(listed, sql.Identifier(f"v{column.number}"), sql.Identifier(column.name))
         )
     passed = sql.SQL(" AND ").join(sql.SQL("COALESCE(({}), true)").format(sql.SQL(e)) for e in expressions)
-    query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 1").format(
+    query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 60").format(
         sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column.name)) for column in linked),
         sql.SQL(" CROSS JOIN ").join(tables),
         passed,
     )
     try:
         with connection.transaction():
-            record = connection.execute(query).fetchone()
+            records = connection.execute(query).fetchall()
     except psycopg.Error:
-        return {}
-    if record is None:
-        return {}
-    return {c.name: None if cell is None else str(cell) for c, cell in zip(linked, record, strict=True)}
+        return []
+    return [
+        {c.name: None if cell is None else str(cell) for c, cell in zip(linked, record, strict=True)}
+        for record in records
+    ]
 
 
 def domain_values(connection: Connection, column: Column, tenant: int, serial: int) -> tuple[str, ...]:
@@ -78,23 +80,36 @@ def domain_values(connection: Connection, column: Column, tenant: int, serial: i
     return tuple(v for v in _accepted(connection, column, dict.fromkeys(proposed)) if v is not None)
 
 
-def from_patterns(expression: str, count: int = 3) -> tuple[str, ...]:
-    """Strings that match the regular expressions in ``expression``, by Hypothesis; nothing for a dialect it cannot read."""
+def from_patterns(expression: str) -> tuple[str, ...]:
+    """Strings that match the regular expressions in ``expression``; nothing for a dialect that Python cannot read."""
+    return tuple(dict.fromkeys(v for found in _PATTERN.findall(expression) for v in _matches(found.replace("''", "'"))))
+
+
+@cache
+def _matches(pattern: str) -> tuple[str, ...]:
+    """Some printable matches, of different lengths, always the same ones."""
     found: list[str] = []
-    for pattern in _PATTERN.findall(expression):
-        text = pattern.replace("''", "'")
-        for length in range(1, 1 + 3 * count, 3):
-            try:
-                found.append(_example(text, length))
-            except (HypothesisException, re.error):
-                break
-    return tuple(dict.fromkeys(found))
 
+    @hypothesis.seed(0)
+    @hypothesis.settings(
+        max_examples=60,
+        deadline=None,
+        database=None,
+        phases=(hypothesis.Phase.generate,),
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(st.from_regex(pattern))
+    def collect(text: str) -> None:
+        # Python lets $ stand before a final newline, PostgreSQL does not.
+        if text.isprintable() and text not in found:
+            found.append(text)
 
-def _example(pattern: str, length: int) -> str:
-    """The simplest printable match of at least ``length`` characters."""
-    settings = hypothesis.settings(database=None, deadline=None, max_examples=50)
-    return hypothesis.find(st.from_regex(pattern), lambda s: len(s) >= length and s.isprintable(), settings=settings)
+    try:
+        collect()
+    except (HypothesisException, re.error):
+        return ()
+    plain = [text for text in found if text.isascii()] or found
+    return tuple(plain[:12])
 
 
 def _accepted(connection: Connection, column: Column, pool: Iterable[str | None]) -> tuple[str | None, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.finding import Finding, Property, Severity
 from rlsaudit.probe.leak import Leak
+from rlsaudit.probe.telling import Told
 from rlsaudit.probe.world import SHARED
 
 _STANDARDS = ("SOC 2 CC6.1", "ISO 27001 A.8.3", "NIST 800-53 AC-3", "CWE-639")
@@ -27,8 +28,9 @@ _RATIONALE: dict[Property, str] = {
 }
 
 
-def as_finding(catalog: Catalog, leak: Leak, replay: str, confirmed: bool) -> Finding:
+def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Finding:
     """The finding of a leak; values of tenants stay in the replay script, whose rows are synthetic."""
+    leak = told.leak
     relation = catalog.find_relation(leak.relation)
     function = catalog.function(leak.function) if leak.function else None
     shared = leak.owner == SHARED and leak.breaks == "write"
@@ -41,7 +43,7 @@ def as_finding(catalog: Catalog, leak: Leak, replay: str, confirmed: bool) -> Fi
         title=_SHARED_TITLE if shared else _TITLES[leak.breaks],
         severity=severity,
         object=thing,
-        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared),
+        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared) + _also(catalog, told),
         property=leak.breaks,
         relation=at_stake.qualified if at_stake else "",
         command=leak.command,
@@ -74,6 +76,16 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             said = f"{who}, after another tenant's visit on the same connection, {leak.command} on {thing} reached that tenant's rows."
     blind = " It reads no column, so the SELECT policies do not stand in its way." if _reads_nothing(leak) else ""
     return said + blind
+
+
+def _also(catalog: Catalog, told: Told) -> str:
+    others = [command for command in told.commands if command != told.leak.command]
+    by = f" Also by {' and '.join(others)}." if others else ""
+    siblings = [catalog.relation(oid).qualified for oid in told.siblings]
+    if not siblings:
+        return by
+    shown = ", ".join(siblings[:5]) + (f" and {len(siblings) - 5} more" if len(siblings) > 5 else "")
+    return f"{by} The same in {shown}."
 
 
 def _reads_nothing(leak: Leak) -> bool:

@@ -49,6 +49,8 @@ def _state(
         return "not covered", f"unclassified: {classified.why}; declare its class in rlsaudit.toml"
     if not classified.tenant_data:
         return "held", f"not tenant data ({classified.why}); no tenant's value came out of it"
+    if not tried.trials and relation.kind == "materialized view" and command != "SELECT":
+        return "held", "not possible: a materialized view takes no rows"
     if not tried.trials:
         cause = arena.world.failures.get(relation.oid, "no row or statement could be made for it")
         return "not covered", f"nothing could be tried: {cause}"
@@ -72,6 +74,8 @@ def _not_alive(arena: Arena, relation: Relation, command: Command, tried: Tried,
     if command == "SELECT":
         cause = tried.error or tried.denied or "no persona saw its own rows"
         return "not covered", f"{_short(cause)}; check the context in rlsaudit.toml"
+    if tried.impossible and not (tried.empty or tried.denied):
+        return "held", f"not possible: {_short(tried.impossible)}"
     refusal = tried.denied if _ROW_SECURITY in tried.denied else ""
     if refusal or tried.refused:
         return ("held", f"refused for own rows too: {_short(refusal or tried.refused)}") if sensitive or refusal else _blind(arena, relation)

@@ -71,6 +71,8 @@ class Tried:
     """What a trigger or function of the schema raised against a command that was to work."""
     error: str = ""
     """Another error of a command that was to work: nothing is known then."""
+    impossible: str = ""
+    """The server's word that the command has no meaning here (a view that cannot be written)."""
     empty: bool = False
     """A command that was to work ran without error and reached no row."""
     leaks: list[Leak] = field(default_factory=list)

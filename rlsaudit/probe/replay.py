@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from rlsaudit.catalog.model import Catalog, Relation, Role
+from rlsaudit.catalog.policies import settings_read
 from rlsaudit.probe.leak import Leak
 from rlsaudit.probe.ownership import owner
-from rlsaudit.probe.statement_text import insert, literal, name, text
+from rlsaudit.probe.statement_text import acting, insert, literal, name, text
 from rlsaudit.probe.sweep import PEEK
 from rlsaudit.probe.world import SHARED, Row, Tenant
 from rlsaudit.tenancy.model import Tenancy
@@ -22,11 +23,46 @@ SCHEMA_FILE = "schema.sql"
 class SeedRow:
     relation: Relation
     row: Row
+    owner: str
+    """Label of the tenant that owns it."""
 
 
-def statements(rows: Iterable[SeedRow]) -> tuple[str, ...]:
-    """INSERTs of the rows as they stood, without the columns that the server computes."""
-    return tuple(text(insert(one.relation, _storable(one))) for one in rows)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a replay is made of besides the leak itself."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    tenants: tuple[Tenant, ...]
+
+    @property
+    def guarded(self) -> bool:
+        """A CHECK or default reads the context, so that even a superuser must set it to store a row."""
+        texts = [c.expression or "" for c in self.catalog.constraints if c.kind == "check"]
+        return any(name in text_ for text_ in texts for name in ("current_setting", *self._readers()))
+
+    def _readers(self) -> tuple[str, ...]:
+        functions = self.catalog.functions
+        return tuple(f"{f.name}(" for f in functions if f.extension is None and settings_read(self.catalog, f.oid))
+
+    def acting(self, owner: str) -> tuple[str, ...]:
+        """Statements that set the context of the tenant with this label."""
+        tenant = next((t for t in self.tenants if t.key == owner), self.tenants[0])
+        return tuple(s for persona in self.tenancy.context.personas[:1] for s in acting(persona, tenant.key, tenant.user))
+
+
+def statements(stage: Stage, rows: Iterable[SeedRow]) -> tuple[str, ...]:
+    """INSERTs of the rows as they stood, each owner's under its own context where the schema insists on one."""
+    if not stage.guarded:
+        return tuple(text(insert(one.relation, _storable(one))) for one in rows)
+    found: list[str] = []
+    last: str | None = None
+    for one in sorted(rows, key=lambda row: row.owner):
+        if one.owner != last:
+            found += stage.acting(one.owner)
+            last = one.owner
+        found.append(text(insert(one.relation, _storable(one))))
+    return tuple(found)
 
 
 def _storable(one: SeedRow) -> dict[str, str | None]:
@@ -34,10 +70,10 @@ def _storable(one: SeedRow) -> dict[str, str | None]:
     return {column: value for column, value in one.row.items() if column not in generated}
 
 
-def fingerprint_query(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak) -> str:
+def fingerprint_query(stage: Stage, leak: Leak) -> str:
     """Count and hash of the rows that the leak changes, of the tenant that owns them."""
-    relation = catalog.relation(leak.changed)
-    whose = owner(catalog, tenancy.of(relation.oid), tenants)
+    relation = stage.catalog.relation(leak.changed)
+    whose = owner(stage.catalog, stage.tenancy.of(relation.oid), stage.tenants)
     label = None if leak.owner == SHARED else leak.owner
     return text(
         sql.SQL(
@@ -47,16 +83,16 @@ def fingerprint_query(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant,
     )
 
 
-def script(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak, rows: Sequence[SeedRow]) -> str:
+def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     """The psql script; it reads ``schema.sql`` from the directory it stands in and drops its database at the end."""
     parts = [_HEAD, _PREPARE]
-    parts += ["-- The rows it takes, as they stood.", "SET session_replication_role = replica;"]
-    parts += [f"{statement};" for statement in statements(rows)]
-    parts += ["RESET session_replication_role;", "ANALYZE;"]
+    parts += ["-- The rows it takes, as they stood.", "BEGIN;", "SET LOCAL session_replication_role = replica;"]
+    parts += [f"{statement};" for statement in statements(stage, rows)]
+    parts += ["COMMIT;", "ANALYZE;"]
     if leak.channel == "digest":
-        parts.append(fingerprint_query(catalog, tenancy, tenants, leak) + " \\gset before_")
+        parts.append(fingerprint_query(stage, leak) + " \\gset before_")
     parts += ['\\connect :"scratch"', "\\set ON_ERROR_STOP off", "\\set leaked f", "", "-- The attack, as the application role."]
-    parts += [f"{statement};" for statement in _role_settings(catalog, leak.role)]
+    parts += [f"{statement};" for statement in _role_settings(stage.catalog, leak.role)]
     parts.append(text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))))
     if "rlsaudit_peek" in leak.statement:
         parts.append(PEEK + ";")
@@ -64,14 +100,14 @@ def script(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak
         visited = [f"{_counting(leak, statement)};" for statement in visit.statements]
         parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;"]
     parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.visits[-1].statements[:-1]))]
-    parts += [_observed(catalog, tenancy, tenants, leak), "ROLLBACK;", _TAIL]
+    parts += [_observed(stage, leak), "ROLLBACK;", _TAIL]
     return "\n".join(parts) + "\n"
 
 
-def _observed(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak) -> str:
+def _observed(stage: Stage, leak: Leak) -> str:
     statement, mark = leak.statement, text(literal(leak.mark))
     if leak.channel == "digest":
-        after = fingerprint_query(catalog, tenancy, tenants, leak)
+        after = fingerprint_query(stage, leak)
         return "\n".join((
             f"{statement};",
             "RESET SESSION AUTHORIZATION;",

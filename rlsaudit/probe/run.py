@@ -18,10 +18,11 @@ from rlsaudit.probe import context, detector, doors, judge, ownership
 from rlsaudit.probe.findings import as_finding
 from rlsaudit.probe.leak import Leak, Place, Tried, shortest
 from rlsaudit.probe.populate import populate
-from rlsaudit.probe.replay import SCHEMA_FILE, SeedRow, schema_script, script
+from rlsaudit.probe.replay import SCHEMA_FILE, SeedRow, Stage, schema_script, script
 from rlsaudit.probe.session import Session
 from rlsaudit.probe.shrink import shrink_rows
 from rlsaudit.probe.sweep import Arena, CellKey, sweep
+from rlsaudit.probe.telling import Told, worth_telling
 from rlsaudit.probe.workload import workloads
 from rlsaudit.tenancy.model import ApplicationRole, Tenancy
 
@@ -103,7 +104,7 @@ def probe(
         leaks = shortest(ledger.leaks)
         cells = judge.cells(arena, tenancy.roles, ledger.tried, sensitive, leaks)
         schema = schema_script(server.dump_schema(database, data=True), catalog)
-        findings = _findings(server, bare_name, arena, _worth_telling(leaks), schema, progress)
+        findings = _findings(server, bare_name, arena, worth_telling(catalog, leaks), schema, progress)
     finally:
         for name in (world_name, wide_name, bare_name):
             server.drop_database(name)
@@ -170,41 +171,24 @@ def _sensitive(
             session.close()
 
 
-def _worth_telling(leaks: tuple[Leak, ...]) -> tuple[Leak, ...]:
-    """A relation that is open without a context, or to a blind UPDATE, is told once per property, not per command.
-
-    Carryover is a property of the context, so it is one finding per role.
-    """
-    told: dict[tuple[object, ...], Leak] = {}
-    for leak in leaks:
-        match leak.breaks:
-            case "carryover":
-                subject: tuple[object, ...] = (leak.role, "carryover")
-            case "closed":
-                subject = (leak.role, "closed", leak.relation)
-            case _:
-                subject = leak.place
-        told.setdefault(subject, leak)
-    return tuple(told.values())
-
-
 def _findings(
-    server: Scratch, bare: str, arena: Arena, leaks: tuple[Leak, ...], schema: str, progress: Progress
+    server: Scratch, bare: str, arena: Arena, told: tuple[Told, ...], schema: str, progress: Progress
 ) -> tuple[Finding, ...]:
     rows = [
-        SeedRow(relation, row)
+        SeedRow(relation, row, owner)
         for relation in ownership.digested(arena.catalog, arena.tenancy)
-        for (oid, _), found in arena.world.rows.items()
+        for (oid, owner), found in arena.world.rows.items()
         if oid == relation.oid
         for row in found
     ]
     findings = []
     with server.connect(bare) as connection:
-        for number, leak in enumerate(leaks):
-            progress("shrinking and replaying leaks", number, len(leaks))
-            needed = shrink_rows(connection, arena.catalog, arena.tenancy, arena.world.tenants, leak, rows)
-            text = script(arena.catalog, arena.tenancy, arena.world.tenants, leak, needed)
-            findings.append(as_finding(arena.catalog, leak, text, confirm(server, text, schema)))
+        stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
+        for number, one in enumerate(told):
+            progress("shrinking and replaying leaks", number, len(told))
+            needed = shrink_rows(connection, stage, one.leak, rows)
+            text = script(stage, one.leak, needed)
+            findings.append(as_finding(arena.catalog, one, text, confirm(server, text, schema)))
     return tuple(findings)
 
 

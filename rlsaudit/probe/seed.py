@@ -39,7 +39,8 @@ class _Memory:
 
     choices: dict[str, int] = field(default_factory=dict)
     """Column → how far down its candidates we are."""
-    solved: dict[str, str | None] = field(default_factory=dict)
+    solved: list[Filled] = field(default_factory=list)
+    """Combinations of values that pass the CHECKs that failed so far."""
     failed_checks: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
     """Columns left to their defaults."""
@@ -108,6 +109,12 @@ class Seeder:
         return bool(found)
 
     def _spare(self, relation: Relation, tenant: Tenant) -> None:
+        if self._tenancy.of(relation.oid).kind == "registry":
+            # There is one row per tenant: a second one can only be proposed, and meets the key after the policies.
+            proposal = self._propose(relation, tenant, 0)
+            if not isinstance(proposal, str):
+                self._found.proposed[relation.oid, tenant.name].append(proposal)
+            return
         row, _ = self._insert(relation, tenant, keep=False)
         if row is not None:
             self._found.proposed[relation.oid, tenant.name].append(row)
@@ -154,13 +161,14 @@ class Seeder:
         if isinstance(dictated, str):
             return dictated
         row: Filled = {}
+        solved = memory.solved[self._serial % len(memory.solved)] if memory.solved and attempt < ATTEMPTS * 3 // 4 else {}
         for column in relation.columns:
             if column.generated or (column.name in memory.skipped and column.name not in dictated):
                 continue
             if column.name in dictated:
                 row[column.name] = dictated[column.name]
-            elif column.name in memory.solved and attempt < ATTEMPTS // 2:
-                row[column.name] = memory.solved[column.name]
+            elif column.name in solved:
+                row[column.name] = solved[column.name]
             else:
                 row[column.name] = self._value(relation, column, tenant, attempt)
         return row
@@ -182,7 +190,9 @@ class Seeder:
             return pool
         if column.type not in self._domains:
             self._domains[column.type] = domain_values(self._connection, column, band, self._serial)
-        return tuple(dict.fromkeys((*self._domains[column.type], *pool)))
+        accepted = self._domains[column.type]
+        shift = self._serial % len(accepted) if accepted else 0
+        return tuple(dict.fromkeys((*accepted[shift:], *accepted[:shift], *pool)))
 
     def _constants(self, relation: Relation) -> tuple[str, ...]:
         if relation.oid not in self._mined:
@@ -211,10 +221,16 @@ class Seeder:
     def _principal(self, relation: Relation, tenant: Tenant) -> Iterator[tuple[str, str]]:
         first = not self._found.rows[relation.oid, tenant.name]
         named = self._tenancy.principal_columns.get(relation.oid, ())
-        key = {c for constraint in self._catalog.constraints_of(relation.oid) if constraint.kind == "primary key"
-               and len(constraint.columns) == 1 for c in constraint.columns}  # fmt: skip
+        classified = self._tenancy.of(relation.oid)
+        key = relation.column(classified.key) if classified.key and not classified.path else None
         for column in relation.columns:
-            if column.name in named and (first or column.number not in key):
+            # One row per user and tenant: the second row is another user's.
+            alone = any(
+                set(constraint.columns) - {key.number if key else 0} == {column.number}
+                for constraint in self._catalog.constraints_of(relation.oid)
+                if constraint.kind in ("primary key", "unique")
+            )
+            if column.name in named and (first or not alone):
                 yield column.name, tenant.user
 
     def _reference(
@@ -285,8 +301,7 @@ class Seeder:
             for column in linked
         }
         found = satisfying(self._connection, linked, pools, [c.expression or "true" for c in checks])
-        if found:
-            memory.solved.update(found)
+        memory.solved = found
         return bool(found)
 
 

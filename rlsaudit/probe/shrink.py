@@ -8,13 +8,10 @@ from typing import TypeVar
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog
 from rlsaudit.probe.leak import Leak
-from rlsaudit.probe.replay import SeedRow, fingerprint_query, statements
+from rlsaudit.probe.replay import SeedRow, Stage, fingerprint_query, statements
 from rlsaudit.probe.statement_text import text
 from rlsaudit.probe.sweep import PEEK
-from rlsaudit.probe.world import Tenant
-from rlsaudit.tenancy.model import Tenancy
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -37,16 +34,14 @@ def minimal(items: Sequence[T], still_fails: Callable[[Sequence[T]], bool]) -> t
     return tuple(kept)
 
 
-def still_leaks(
-    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak, rows: Sequence[SeedRow]
-) -> bool:
+def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> bool:
     """Run the leak's last visit over ``rows`` in an unseeded copy, in one transaction that is rolled back."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL session_replication_role = replica")
-        for statement in statements(rows):
+        for statement in statements(stage, rows):
             connection.execute(statement)
         connection.execute("SET LOCAL session_replication_role = origin")
-        fingerprint = fingerprint_query(catalog, tenancy, tenants, leak) if leak.channel == "digest" else ""
+        fingerprint = fingerprint_query(stage, leak) if leak.channel == "digest" else ""
         before = connection.execute(fingerprint).fetchone() if fingerprint else None
         role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
         prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
@@ -64,20 +59,19 @@ def still_leaks(
         return any(leak.mark in cell for cell in seen)
 
 
-def shrink_rows(
-    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], leak: Leak, rows: Sequence[SeedRow]
-) -> tuple[SeedRow, ...]:
+def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:
     """The fewest rows with which ``leak`` still shows.
 
-    A leak of several visits needs commits, so its rows are only narrowed to those of the tenants that take part.
+    A leak of several visits needs commits, and one without a context a connection that never had any: their rows are
+    left as they are.
     """
     candidates = tuple(one for one in rows if one.relation.oid not in leak.without)
-    if len(leak.visits) > 1 or leak.channel == "notice":
+    if len(leak.visits) > 1 or leak.channel == "notice" or (stage.guarded and not leak.actor):
         return candidates
 
     def fails(subset: Sequence[SeedRow]) -> bool:
         try:
-            return still_leaks(connection, catalog, tenancy, tenants, leak, subset)
+            return still_leaks(connection, stage, leak, subset)
         except psycopg.Error:
             return False  # rows that cannot stand without those that were left out
 

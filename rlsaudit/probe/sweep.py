@@ -21,6 +21,8 @@ CellKey = tuple[int, str, Command]
 
 # What constraints, triggers and functions of the schema raise; the policies had let the statement through by then.
 _BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
+_IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
+"""The statement has no meaning here: a view that cannot be written, a generated column."""
 _RAISED = frozenset({"P0001", "P0002", "P0004"})
 
 PEEK = (
@@ -134,8 +136,8 @@ def _split(
 
 def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript, tried: Tried) -> None:
     if reply.sqlstate in _BY_CONSTRAINT:
-        tried.alive = tried.alive or attack.command != "INSERT"
-        tried.error = tried.error or reply.error
+        # Policies are checked before constraints, so the row had passed them.
+        tried.alive = True
     elif reply.sqlstate:
         _note_failure(attack, reply, tried)
     elif attack.command == "SELECT":
@@ -153,7 +155,9 @@ def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript
 def _note_failure(attack: Attack, failed: Reply | None, tried: Tried) -> None:
     if attack.aim != "own" or failed is None:
         return
-    if failed.sqlstate in DENIED:
+    if failed.sqlstate in _IMPOSSIBLE:
+        tried.impossible = failed.error
+    elif failed.sqlstate in DENIED:
         tried.denied = tried.denied or failed.error
     elif failed.sqlstate in _RAISED:
         tried.refused = tried.refused or failed.error

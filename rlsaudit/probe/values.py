@@ -141,6 +141,10 @@ def _fixed(*templates: str) -> Callable[[Column, int, int], Iterator[str]]:
     return make
 
 
+def _boolean(column: Column, tenant: int, serial: int) -> Iterator[str]:
+    yield from ("true", "false") if serial % 2 else ("false", "true")
+
+
 def _array(column: Column, tenant: int, serial: int) -> Iterator[str]:
     element = column.type.removesuffix("[]")
     make = _BY_TYPE.get(_bare(element))
@@ -166,7 +170,7 @@ _BY_TYPE: dict[str, Callable[[Column, int, int], Iterator[str]]] = {
     "bigint": _integer(7_000_000_000, 1_000_000_000), "numeric": _numeric,
     "real": _integer(20_000, 10_000), "double precision": _integer(20_000_000, 10_000_000),
     "money": _integer(20_000, 10_000), "oid": _integer(20_000_000, 10_000_000),
-    "boolean": _fixed("false", "true"), "uuid": _uuid, "json": _json, "jsonb": _json,
+    "boolean": _boolean, "uuid": _uuid, "json": _json, "jsonb": _json,
     "date": _date(""), "timestamp without time zone": _date(" 04:05:06"),
     "timestamp with time zone": _date(" 04:05:06+00"), "time without time zone": _time, "time with time zone": _time,
     "interval": _fixed("{n} days {t} hours"), "bytea": _fixed("\\x{hex}"),

@@ -139,19 +139,28 @@ def _run(arena: Arena, session: Session, tenant: Tenant, persona: Persona, progr
     for index, reply in enumerate(replies[: len(statements)]):
         evidence = oracle.taint([reply], (), arena.world, tenant.key, written)
         if evidence is not None:
-            return _leak(session, tenant, persona, context, program[: index + 1], evidence)
+            return _leak(arena, session, tenant, persona, context, program[: index + 1], evidence)
     if len(replies) == len(statements) + 2 and not transcript.failed:
         digest = oracle.parse_digest(replies[-1])
         evidence = oracle.changed(arena.world.baseline, digest, tenant.key, arena.known)
         if evidence is not None:
-            return _leak(session, tenant, persona, context, program, evidence)
+            return _leak(arena, session, tenant, persona, context, program, evidence)
     return None
 
 
+def _blamed(arena: Arena, program: Sequence[Step], evidence: oracle.Evidence) -> Step:
+    """A foreign row seen is the last statement's doing; one changed, that of the last write that can have reached it."""
+    if evidence.channel != "digest":
+        return program[-1]
+    writes = [step for step in program if step.command != "SELECT"] or list(program)
+    family = {evidence.relation, *(child.oid for child in arena.catalog.children_of(evidence.relation))}
+    return next((step for step in reversed(writes) if step.relation in family), writes[-1])
+
+
 def _leak(
-    session: Session, tenant: Tenant, persona: Persona, context: tuple[str, ...], program: Sequence[Step], evidence: oracle.Evidence
+    arena: Arena, session: Session, tenant: Tenant, persona: Persona, context: tuple[str, ...], program: Sequence[Step], evidence: oracle.Evidence
 ) -> Leak:
-    blamed = next((s for s in program if evidence.relation in (0, s.relation)), program[-1]) if evidence.relation else program[-1]
+    blamed = _blamed(arena, program, evidence)
     return Leak(
         breaks=evidence.property,
         relation=blamed.relation,

@@ -36,9 +36,14 @@ _NOT_EMPTY = frozenset(
     {"json", "jsonb", "numeric", "real", "double precision", "date", "oid", "inet", "integer[]", "bigint[]", "uuid[]",
      "timestamp with time zone", "timestamp without time zone", "text[]", "interval"}
 )  # fmt: skip
+_SESSION = (e.Setting, e.SessionRole, e.Subquery)
+EMPTY_DOCUMENT: Term = smt.literal(0)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _INTEGER = re.compile(r"[ \t\n]*[+-]?[0-9]+[ \t\n]*\Z")
-_TRUTHS = {**dict.fromkeys(("true", "t", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +164,15 @@ class Encoder:
         if column.number <= 0 or not label:
             return self.unknown("a system column or a whole row", kind_of(column.type))
         key = (label, column.source, column.number)
+        if column.generated and key not in self.columns:
+            self.unknowns[f"the generated column {column.name}"] = None
+            if self.opaque == "error":
+                return self.unknown(f"the generated column {column.name}", kind_of(column.type))
         if key not in self.columns:
             kind = kind_of(column.type)
-            name = f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
+            name = (
+                f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
+            )
             value = self.fresh(kind, name)
             not_null = column.not_null or (column.level == 0 and column.name in self.not_null)
             null = FALSE if not_null else self.fresh("boolean", f"{name} is null")
@@ -221,6 +232,9 @@ class Encoder:
         if value.kind == "text" and cast.type in _NOT_EMPTY:
             empty = smt.conjunction([value.is_known, smt.equal(value.value, self.text(""))])
             result = replace(result, error=smt.disjunction([result.error, empty]))
+        if value.kind == "text" and cast.type in ("json", "jsonb"):
+            braces = smt.equal(value.value, self.text("{}"))
+            self.constraints.append(smt.implication(braces, smt.equal(result.value, EMPTY_DOCUMENT)))
         return result
 
     def parse(self, value: Value, type_name: str) -> Value:
@@ -332,7 +346,9 @@ class Encoder:
 
     def in_list(self, in_list: e.InList, row: Row) -> Value:
         operator, exact = in_list.operator, in_list.exact
-        items = tuple(e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items)
+        items = tuple(
+            e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items
+        )
         return self.encode(e.Or(items) if in_list.any else e.And(items), row)
 
     def any_array(self, any_array: e.AnyArray, row: Row) -> Value:
@@ -341,10 +357,18 @@ class Encoder:
 
     def json(self, json: e.Json, row: Row) -> Value:
         operands = self.all((json.document, json.key), row)
-        return self.unknown(f"the JSON operator {json.operator}", kind_of(json.type), operands, strict=True)
+        result = self.unknown(f"the JSON operator {json.operator}", kind_of(json.type), operands, strict=True)
+        if operands[0].kind not in ("json", "jsonb"):
+            return result
+        # An empty document has no keys.
+        nothing = smt.conjunction([operands[0].is_known, smt.equal(operands[0].value, EMPTY_DOCUMENT)])
+        return replace(result, null=smt.disjunction([result.null, nothing]))
 
     def call(self, call: e.Call, row: Row) -> Value:
         if call.inlined is not None:
+            if call.volatility == "immutable" and _reads_session(call):
+                # The planner may fold it with the context of an earlier statement.
+                return self.unknown(f"{call.name}, IMMUTABLE but reading the session", kind_of(call.type))
             return self.encode(call.inlined, row)
         operands = self.all(call.arguments, row)
         return self.unknown(f"the function {call.name}", kind_of(call.type), operands, call.strict)
@@ -361,7 +385,9 @@ class Encoder:
         if subquery.kind == "exists" and self.opaque == "any":
             result = replace(result, null=FALSE)
         premise = result.is_known if subquery.kind == "scalar" else result.is_true
-        conclusions = [self.encode(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None]
+        conclusions = [
+            self.encode(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None
+        ]
         if subquery.kind == "scalar" and subquery.target is not None:
             target = self.encode(subquery.target, inner)
             conclusions.append(target.is_known)
@@ -396,6 +422,13 @@ class Encoder:
             for text in self.texts:
                 known += _parsing(kind, type_name, text)
         return [*self.constraints, *known]
+
+
+def _reads_session(call: e.Call) -> bool:
+    """Whether the body itself, not an argument, reads what may change between statements."""
+    given = {part for argument in call.arguments for part in walk(argument)}
+    body = () if call.inlined is None else walk(call.inlined)
+    return any(isinstance(part, _SESSION) and part not in given for part in body)
 
 
 def _parsing(kind: str, type_name: str, text: str) -> list[Term]:

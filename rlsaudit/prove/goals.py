@@ -85,8 +85,31 @@ def keys_agree(
     return refute(violation, session)
 
 
+def columns_overlap(predicate: Expression, columns: tuple[e.Column, ...], session: Session) -> Answer:
+    """Whether any two rows that fulfil the predicate in one session share a value in some of ``columns``."""
+
+    def violation(encoder: Encoder) -> Iterable[Term]:
+        one, other = Row("row 1"), Row("row 2")
+        values = [[encoder.column(column, row) for column in columns] for row in (one, other)]
+        yield encoder.encode(predicate, one).is_true
+        yield encoder.encode(predicate, other).is_true
+        for left in values[0]:
+            for right in values[1]:
+                same = smt.conjunction(
+                    [smt.negation(left.null), smt.negation(right.null), smt.equal(left.value, right.value)]
+                )
+                yield smt.negation(same)
+
+    return refute(violation, session)
+
+
 def nothing_visible(
-    predicate: Expression, key: e.Column, session: Session, *, null_allowed: bool = False, empty_allowed: bool = False
+    predicate: Expression,
+    key: e.Column,
+    session: Session,
+    *,
+    null_allowed: bool = False,
+    empty_allowed: bool = False,
 ) -> Answer:
     """Whether no row fulfils the predicate; rows with a NULL (or an empty) key are left out if allowed."""
 
@@ -116,7 +139,9 @@ def always_true(predicate: Expression, *, not_null: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
-def true_without_context(predicate: Expression, state: SettingsState, *, key: str | None = None) -> bool | None:
+def true_without_context(
+    predicate: Expression, state: SettingsState, *, key: str | None = None
+) -> bool | None:
     """Whether the predicate can be true while all settings are in ``state``, for a row whose ``key`` is not NULL.
 
     None when it depends on something not modelled.  For ``empty``, rows whose text key is itself '' are left out.
@@ -125,7 +150,9 @@ def true_without_context(predicate: Expression, state: SettingsState, *, key: st
     def violation(encoder: Encoder) -> Iterable[Term]:
         row = Row("row")
         yield encoder.encode(predicate, row).is_true
-        column = next((c for c in e.walk(predicate) if isinstance(c, e.Column) and c.level == 0 and c.name == key), None)
+        column = next(
+            (c for c in e.walk(predicate) if isinstance(c, e.Column) and c.level == 0 and c.name == key), None
+        )
         if column is not None:
             value = encoder.column(column, row)
             yield smt.negation(value.null)

@@ -1,32 +1,39 @@
 """Proves, for each tenant relation, application role and command, that one session reaches rows of one tenant only.
 
-The goal has two parts.  Any two rows that pass the policies in one session have the same tenant key, not NULL; and with
-every setting unset, or every setting ``''``, no row passes.  For INSERT the rows are those WITH CHECK admits, for UPDATE
-the old rows and the new ones and each against the other.  Only the command's own policies count, since a statement that
-reads no column is not bound by the SELECT policies.
+The goal has two parts.  Any two rows that pass the policies in one session have the same tenant key, not NULL; and
+with every setting unset, or every setting ``''``, no row passes.  For INSERT the rows are those WITH CHECK admits, for
+UPDATE the old rows and the new ones and each against the other.  Only the command's own policies count, since a
+statement that reads no column is not bound by the SELECT policies.
 
 Sound for what is modelled: direct access under row security.  Views, functions, triggers and foreign keys are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.expression import Expression, subquery_relations, walk
-from rlsaudit.catalog.model import COMMANDS, Catalog, Column, Command, Policy
+from rlsaudit.catalog.expression import Expression, comparisons, subquery_relations, walk
+from rlsaudit.catalog.model import COMMANDS, Catalog, Column, Command, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.prove.goals import Answer, Session, keys_agree, nothing_visible
-from rlsaudit.tenancy.model import Classified, Tenancy
+from rlsaudit.prove.judge import Bound, Question, Result, Side, Verdict, judge
+from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
-Verdict = Literal["proven", "refuted", "unknown"]
-Side = Literal["old", "new"]
-
-_SEVERITY: tuple[Verdict, ...] = ("proven", "unknown", "refuted")
-_STATES: tuple[tuple[Literal["null", "empty"], str], ...] = (("null", "unset"), ("empty", "''"))
+_SIDES: dict[Command, tuple[Side, ...]] = {
+    "SELECT": ("old",),
+    "INSERT": ("new",),
+    "UPDATE": ("old", "new"),
+    "DELETE": ("old",),
+}
+_ROWS = {
+    "SELECT": "rows that a session sees",
+    "INSERT": "rows that a session may create",
+    "UPDATE": "rows that a session may change, and what they become,",
+    "DELETE": "rows that a session may delete",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +49,11 @@ class Proof:
     goal: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    verdict: Verdict
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """All that an answer depends on; equal questions of different tables and roles are asked once."""
-
-    rows: tuple[tuple[Side, Expression | None], ...]
-    """The combined predicates that bound rows; None when no permissive policy applies."""
-    key: e.Column
-    role: str | None
-    null_allowed: bool
-    constrained: bool
-    """A constraint bounds the key, so an empty one may not exist."""
-    context: frozenset[str]
-    relations: frozenset[int]
-
-
 def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[Proof, ...]:
     """One Proof for each tenant relation with a key column of its own × application role that row security binds ×
     command, in catalog order."""
-    cache: dict[_Question, _Result] = {}
-    return tuple(_proofs(catalog, tenancy, visibility, cache))
-
-
-def _proofs(
-    catalog: Catalog, tenancy: Tenancy, visibility: Visibility, cache: dict[_Question, _Result]
-) -> Iterator[Proof]:
+    answers: dict[Question, Result] = {}
+    asked: list[tuple[Proof, Question]] = []
     for oid in tenancy.tenant_data():
         classified, relation = tenancy.of(oid), catalog.relation(oid)
         key = relation.column(classified.key) if classified.key and not classified.path else None
@@ -82,51 +63,115 @@ def _proofs(
             if visibility.exempt(role.oid, relation) is not None:
                 continue
             for command in COMMANDS:
-                policies = visibility.policies(role.oid, relation, command)
-                question = _question(catalog, classified, key, role.name, command, policies)
-                if question not in cache:
-                    cache[question] = _answer(catalog, question)
-                result = cache[question]
-                yield Proof(oid, role.oid, command, result.verdict, result.reason, _goal(command, key))
+                subject = _Subject(catalog, tenancy, visibility, classified, relation, key, role)
+                question = subject.question(command)
+                if question not in answers:
+                    answers[question] = judge(question)
+                result = answers[question]
+                goal = f"all {_ROWS[command]} have one {key.name}, and there are none while the context is missing"
+                asked.append((Proof(oid, role.oid, command, result.verdict, result.reason, goal), question))
+    return _one_context(asked)
 
 
-def _goal(command: Command, key: Column) -> str:
-    rows = {
-        "SELECT": "rows that a session sees",
-        "INSERT": "rows that a session may create",
-        "UPDATE": "rows that a session may change, and what they become,",
-        "DELETE": "rows that a session may delete",
-    }[command]
-    return f"all {rows} have one {key.name}, and there are none while the context is missing"
-
-
-def _question(
-    catalog: Catalog, classified: Classified, key: Column, role: str, command: Command, policies: Iterable[Policy]
-) -> _Question:
-    policies = tuple(policies)
-    sides: tuple[Side, ...] = {"SELECT": ("old",), "INSERT": ("new",), "DELETE": ("old",), "UPDATE": ("old", "new")}[
-        command
-    ]  # type: ignore[assignment]
-    rows = tuple((side, combined(catalog, policies, side)) for side in sides)
-    predicates = [predicate for _, predicate in rows if predicate is not None]
-    parts = [part for predicate in predicates for part in walk(predicate)]
-    uses_role = any(isinstance(part, e.SessionRole) for part in parts)
-    return _Question(
-        rows=rows,
-        key=e.Column(key.name, key.number, 0, key.base_type, key.not_null, 1),
-        role=role if uses_role else None,
-        null_allowed=classified.shared_rows and command == "SELECT",
-        constrained=_constrained(catalog, classified.relation, key),
-        context=frozenset().union(*(settings(predicate, catalog) for predicate in predicates)),
-        relations=frozenset().union(*(subquery_relations(predicate) for predicate in predicates)),
+def _one_context(asked: list[tuple[Proof, Question]]) -> tuple[Proof, ...]:
+    """The proofs, less those that bind rows to other settings than as many of the role's other proofs do: one tenant,
+    but perhaps another one than the session acts for."""
+    usual: dict[int, Counter[frozenset[str]]] = {}
+    for proof, question in asked:
+        if proof.verdict == "proven" and question.context:
+            usual.setdefault(proof.role, Counter())[question.context] += 1
+    return tuple(
+        _unless_alone(proof, question.context, usual.get(proof.role, Counter())) for proof, question in asked
     )
 
 
-def _constrained(catalog: Catalog, relation: int, key: Column) -> bool:
-    bounding = [
-        c for c in catalog.constraints_of(relation) if c.kind in ("check", "foreign key") and key.number in c.columns
-    ]
-    return bool(bounding or key.domain_checks)
+def _unless_alone(proof: Proof, context: frozenset[str], usual: Counter[frozenset[str]]) -> Proof:
+    if proof.verdict != "proven" or not context:
+        return proof
+    for other, count in usual.most_common():
+        if count >= usual[context] and not other & context:
+            names, others = ", ".join(sorted(context)), ", ".join(sorted(other))
+            return replace(
+                proof, verdict="unknown", reason=f"rows are bound to {names}, those of others to {others}"
+            )
+    return proof
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One relation as one role sees it."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    visibility: Visibility
+    classified: Classified
+    relation: Relation
+    key: Column
+    role: ApplicationRole
+
+    def question(self, command: Command) -> Question:
+        catalog = self.catalog
+        bounds = self._bounds(command)
+        predicates = [predicate for _, predicate in bounds]
+        reads_role = any(
+            isinstance(part, e.SessionRole) for predicate in predicates for part in walk(predicate)
+        )
+        context = frozenset(name for predicate in predicates for name in settings(predicate, catalog))
+        through = {oid for predicate in predicates for oid in subquery_relations(predicate)}
+        relations = (catalog.find_relation(oid) for oid in sorted(through))
+        return Question(
+            bounds=bounds,
+            key=e.Column(self.key.name, self.key.number, 0, self.key.base_type, self.key.not_null, 1),
+            role=self.role.name if reads_role else None,
+            null_allowed=self.classified.shared_rows and command == "SELECT",
+            constrained=self._constrained("check", "foreign key") or bool(self.key.domain_checks),
+            guarded=self._guard(command),
+            principals=self._principals(predicates),
+            context=context,
+            defaults=context & self._defaults(),
+            through=tuple(relation.qualified for relation in relations if relation is not None),
+        )
+
+    def _bounds(self, command: Command) -> tuple[Bound, ...]:
+        policies = self.visibility.policies(self.role.oid, self.relation, command)
+        sides = _SIDES[command]
+        if command == "UPDATE":
+            updatable = self.visibility.columns(self.role.oid, self.relation, "UPDATE")
+            if updatable and self.key.name not in updatable:
+                sides = ("old",)  # the new row keeps the old one's key
+        bounds = [(side, combined(self.catalog, policies, side)) for side in sides]
+        if any(side == "old" and predicate is None for side, predicate in bounds):
+            return ()  # nothing to start from
+        return tuple((side, predicate) for side, predicate in bounds if predicate is not None)
+
+    def _constrained(self, *kinds: str) -> bool:
+        constraints = self.catalog.constraints_of(self.relation.oid)
+        return any(c.kind in kinds and self.key.number in c.columns for c in constraints)
+
+    def _guard(self, command: Command) -> str:
+        """What besides policies may refuse or rewrite a new row."""
+        for trigger in self.catalog.triggers_of(self.relation.oid):
+            if trigger.row_level and trigger.enabled != "disabled" and command in trigger.events:
+                return f"the trigger {trigger.name}"
+        return "a CHECK constraint" if self._constrained("check") or self.key.domain_checks else ""
+
+    def _principals(self, predicates: list[Expression]) -> tuple[e.Column, ...]:
+        named = self.tenancy.principal_columns.get(self.relation.oid, ())
+        personal = self.classified.kind in ("membership", "principal")
+        compared = {c.column.name: c.column for p in predicates for c in comparisons(p) if c.exact}
+        return tuple(
+            column
+            for name, column in sorted(compared.items())
+            if name != self.key.name and (personal or name in named)
+        )
+
+    def _defaults(self) -> frozenset[str]:
+        database = self.catalog.server.database
+        return frozenset(
+            setting.name.lower()
+            for setting in self.catalog.settings
+            if setting.role in (0, self.role.oid) and setting.database in ("", database) and setting.value
+        )
 
 
 def combined(catalog: Catalog, policies: Iterable[Policy], side: Side) -> Expression | None:
@@ -146,79 +191,3 @@ def combined(catalog: Catalog, policies: Iterable[Policy], side: Side) -> Expres
         return None
     allowed = permissive[0] if len(permissive) == 1 else e.Or(tuple(permissive))
     return e.And((allowed, *restrictive)) if restrictive else allowed
-
-
-def _answer(catalog: Catalog, question: _Question) -> _Result:
-    present = [(side, predicate) for side, predicate in question.rows if predicate is not None]
-    if not present:
-        return _Result("proven", "no policy applies: default deny")
-    if question.rows[0][1] is None:
-        return _Result("proven", "no policy admits a row to start from: default deny")
-    results = [_agreement(catalog, question, a, b) for a, b in _pairs(present)]
-    if all(result.verdict == "proven" for result in results):
-        results += [_closed(catalog, question, side, predicate) for side, predicate in present]
-    return max(results, key=lambda result: _SEVERITY.index(result.verdict))
-
-
-Bound = tuple[Side, Expression]
-
-
-def _pairs(present: list[Bound]) -> Iterator[tuple[Bound, Bound]]:
-    for i, first in enumerate(present):
-        for second in present[i:]:
-            if first == second or first[1] != second[1]:
-                yield first, second
-
-
-def _agreement(catalog: Catalog, question: _Question, first: Bound, second: Bound) -> _Result:
-    session = Session(role=question.role)
-    answer = keys_agree(first[1], second[1], question.key, session, null_allowed=question.null_allowed)
-    if answer.verdict == "holds":
-        return _Result("proven", _bounded_by(question))
-    what = "rows" if first == second else "an old row and what it becomes"
-    if answer.verdict == "violated":
-        return _Result("refuted", f"one session reaches {what} of two tenants: {answer.witness}")
-    return _undecided(catalog, question, answer)
-
-
-def _closed(catalog: Catalog, question: _Question, side: Side, predicate: Expression) -> _Result:
-    """No row while the context is missing."""
-    if any(isinstance(part, e.SessionRole) for part in walk(predicate)) and not question.context:
-        return _Result("proven", f"{question.key.name} is bound to the session's role")
-    worst = _Result("proven", _bounded_by(question))
-    for state, shown in _STATES:
-        session = Session(role=question.role, state=state)
-        answer = nothing_visible(predicate, question.key, session, null_allowed=question.null_allowed)
-        if answer.verdict == "holds":
-            continue
-        if answer.verdict == "unknown":
-            worst = _undecided(catalog, question, answer)
-            continue
-        if not question.context:
-            return _Result("unknown", "one tenant's rows for every session of the role: no context is read")
-        others = nothing_visible(
-            predicate, question.key, session, null_allowed=question.null_allowed, empty_allowed=True
-        )
-        if question.constrained and others.verdict == "holds":
-            worst = _Result("unknown", f"a row with an empty {question.key.name} would pass while the context is ''")
-            continue
-        what = "is admitted" if side == "new" else "is reached"
-        return _Result("refuted", f"with the context {shown} a row {what}: {answer.witness}")
-    return worst
-
-
-def _bounded_by(question: _Question) -> str:
-    note = " (rows without a key are shared)" if question.null_allowed else ""
-    context = ", ".join(sorted(question.context))
-    return f"{question.key.name} is bound to {context or 'one value'}{note}"
-
-
-def _undecided(catalog: Catalog, question: _Question, answer: Answer) -> _Result:
-    names = sorted(
-        relation.qualified for oid in question.relations if (relation := catalog.find_relation(oid)) is not None
-    )
-    through = f"; rows are bounded through {', '.join(names)}" if names else ""
-    why = ", ".join(answer.unknowns[:4]) or "the solver gave no answer"
-    return _Result("unknown", f"depends on {why}{through}")
-
-

@@ -43,7 +43,7 @@ def looks_like_dsn(source: str) -> bool:
 
 
 def parameters(dsn: str) -> dict[str, str]:
-    """The keywords that a DSN sets.  Raises NotTrustworthy when libpq cannot read it; no password is shown."""
+    """The keywords that a DSN sets.  Raises NotTrustworthy when libpq cannot read it."""
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     except psycopg.Error as error:
@@ -65,8 +65,8 @@ def _unreadable() -> NotTrustworthy:
 def connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
     """A read-only session on a database; ``dsn`` may be empty (PG* variables) or ``service=name``.
 
-    The session is read-only by default_transaction_read_only, has an empty search_path, a statement_timeout of
-    60 s and the application_name ``rlsaudit``.  Raises NotTrustworthy, in one line, when the connection fails.
+    The session is read-only by default_transaction_read_only, has an empty search_path, a statement_timeout
+    of 60 s and the application_name ``rlsaudit``.  Raises NotTrustworthy when the connection fails.
     """
     given = parameters(dsn)
     settings = {"application_name": "rlsaudit"}

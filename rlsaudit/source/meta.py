@@ -45,7 +45,7 @@ def command_name(text: str, position: int) -> tuple[str, int]:
 
 
 def arguments(text: str, position: int, variables: Mapping[str, str] | None) -> tuple[tuple[str, ...], int]:
-    """The arguments up to the end of the line, to ``\\\\`` or to the next command, and the position after them.
+    """The arguments up to the end of the line, ``\\\\`` or the next command, and the position after them.
 
     Without ``variables`` nothing is evaluated, as in an inactive branch.  Raises Unreadable.
     """
@@ -91,12 +91,12 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def unquoted(argument: str) -> str:
-    """An argument that may be a quoted identifier, without its quotes (case is kept, as ``\\connect`` does)."""
+    """An argument that may be a quoted identifier, without its quotes; case is kept, as by ``\\connect``."""
     return re.sub(r'"((?:[^"]|"")*)"', lambda match: match.group(1).replace('""', '"'), argument)
 
 
 def boolean(text: str) -> bool | None:
-    """A value as ``\\if`` reads it (any unambiguous prefix of true, false, yes, no, on, off); None if it is none."""
+    """A value as ``\\if`` reads it: any clear prefix of true, false, yes, no, on, off; None else."""
     word = text.strip().lower()
     if word in ("1", "on"):
         return True

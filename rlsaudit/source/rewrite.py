@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.source.tokens import Token, tokens
 
 _WATCHED = frozenset({"create", "drop", "alter", "grant", "revoke", "comment", "security", "copy"})
 _ROLE_WORDS = frozenset({"role", "user", "group"})
+_ROLE_HEADS = frozenset((word,) for word in _ROLE_WORDS)
 _MEMBERSHIP = frozenset({"in", "role", "user", "admin"})
 _PLAIN_ROLE = (
     "NOSUPERUSER NOCREATEDB NOCREATEROLE INHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT -1 PASSWORD NULL "
@@ -55,12 +57,13 @@ def prepare(text: str, database: str, *, standard_strings: bool = True) -> Prepa
     if words[1:2] == ("database",) and len(head) == 3:
         name = head[2].identifier
         if words[0] in ("create", "drop"):
-            return Prepared("", f"{words[0].upper()} DATABASE {quote(name)} is left out", words)
+            which = f" {quote(name)}" if name != "if" else ""
+            return Prepared("", f"{words[0].upper()} DATABASE{which} is left out", words)
         if words[0] == "alter":
             return _alter_database(text, database, head, reader)
     if words[:2] == ("create", "subscription"):
         _check_subscription(reader)
-    if words[0] in ("create", "drop") or (words[0] == "alter" and words[1] not in _ROLE_WORDS):
+    if words[0] in ("create", "drop") or (words[0] == "alter" and words[1:2] not in _ROLE_HEADS):
         return Prepared(text, words=words)
     names = list(_database_names([*head, *reader]))
     return Prepared(_renamed(text, names, database), _rename_note(names, database), words)
@@ -119,7 +122,7 @@ def _names(found: Sequence[Token], position: int) -> tuple[list[str], int]:
 def _copy_target(found: Sequence[Token]) -> str:
     """``stdin``, ``stdout`` or empty.  Raises Refused when a COPY names a file or a program."""
     depth = 0
-    for token, following in zip(found, found[1:], strict=False):
+    for token, following in pairwise(found):
         depth += (token.text == "(") - (token.text == ")")
         if depth == 0 and token.word in ("from", "to"):
             if following.kind == "string" or following.word == "program":
@@ -151,10 +154,10 @@ def _database_names(found: Sequence[Token]) -> Iterator[Token]:
     for position in range(1, len(found) - 1):
         if found[position].word == "database" and found[position - 1].word in ("on", "in"):
             yield found[position + 1]
-            position += 2  # noqa: PLW2901
-            while position + 1 < len(found) and found[position].text == ",":
-                yield found[position + 1]
-                position += 2  # noqa: PLW2901
+            for comma, name in zip(found[position + 2 :: 2], found[position + 3 :: 2], strict=False):
+                if comma.text != ",":
+                    return
+                yield name
             return
 
 

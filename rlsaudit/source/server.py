@@ -163,7 +163,7 @@ class ScratchServer:
         return psycopg.connect(self.conninfo(dbname, user), autocommit=autocommit)
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Create a database, a copy of ``template`` (that nobody is using) or empty.  Raises psycopg.Error."""
+        """Create a database, a copy of ``template`` (in use by nobody) or empty.  Raises psycopg.Error."""
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         names = sql.Identifier(name), sql.Identifier(template or "template0")
         with self.connect() as connection:

@@ -26,7 +26,7 @@ _WHOLE_LINE = frozenset({"!", "copy", "ef", "ev", "sf", "sv", "h", "help", "w", 
 
 @dataclass(slots=True)
 class _Branch:
-    """One open ``\\if``: is its current branch active, was any, is this ``\\else``, and what to go back to."""
+    """One open ``\\if``: is its branch active, was any, is this ``\\else``, and what to go back to."""
 
     active: bool
     taken: bool
@@ -37,8 +37,8 @@ class _Branch:
 def split(text: str, file: str, session: Session) -> Iterator[Statement | MetaCommand]:
     """The statements and meta-commands of a script, in order, lazily (``session`` may change between two).
 
-    ``\\set``, ``\\unset`` and the ``\\if`` family are carried out here.  Raises UsageError with file and line for
-    what cannot be carried out: backticks, an ``\\if`` without ``\\endif``, a quote that is never closed.
+    ``\\set``, ``\\unset`` and the ``\\if`` family are carried out here.  Raises UsageError with file and line
+    for what cannot be: backticks, an ``\\if`` without ``\\endif``, a quote that is never closed.
     """
     splitter = _Splitter(text, file, session)
     while splitter.advance():
@@ -65,7 +65,7 @@ class _Splitter:
         self._reset()
 
     def advance(self) -> bool:
-        """Read on until something is found; False at the end of the script (where something may be found too)."""
+        """Read on until something is found; False at the end of the script, which may find something."""
         while self.position < len(self.text):
             self.position = self._step(self.text, self.position)
             if self.found:
@@ -115,16 +115,15 @@ class _Splitter:
         line = self._line_at(position)
         if kind == "meta":
             return self._backslash(text, position)
-        if kind == "comment":
-            self._open("c", token, line)
-            return match.end()
         if kind == "end" and self.depth == 0 and self.begin_depth == 0:
             return self._semicolon(match.end())
-        if not self.started:
-            self.started, self.start_line = True, line
-        if kind == "variable" and self._variable(token):
-            return match.end()
-        self._plain_token(kind, token, line)
+        if kind == "comment":
+            self._open("c", token, line)
+        else:
+            if not self.started:
+                self.started, self.start_line = True, line
+            if kind != "variable" or not self._variable(token):
+                self._plain_token(kind, token, line)
         return match.end()
 
     def _plain_token(self, kind: str, token: str, line: int) -> None:
@@ -293,7 +292,7 @@ class _Splitter:
         return stop
 
     def _client_copy(self, rest: str, stop: int) -> int:
-        """``\\copy … from stdin`` takes the lines that follow; any other ``\\copy`` is for others to refuse."""
+        """``\\copy … from stdin`` takes the lines that follow; others decide about any other ``\\copy``."""
         line = self.line
         if not _FROM_STDIN.search(rest) or self.expanding:
             self.found.append(MetaCommand("copy", (rest,), rest, self.file, line))

@@ -51,12 +51,14 @@ Candidates = list[tuple[Role, str]]
 
 
 def _without_groups(visibility: Visibility, candidates: Candidates) -> Candidates:
-    """A group that only passes privileges to a login role is tested through that login role."""
+    """A group that only passes privileges to a login role is tested through it; one that nobody can become is idle."""
     logins = [role for role, _ in candidates if role.login]
     if not logins:
         return candidates
-    reached = {oid for login in logins for oid in visibility.inherits(login.oid)}
-    return [(role, why) for role, why in candidates if role.login or role.oid not in reached]
+    passed_on = {oid for login in logins for oid in visibility.inherits(login.oid)}
+    everyone = [role for role in visibility.catalog.roles if role.login and not role.superuser]
+    reachable = {oid for login in everyone for oid in visibility.becomes(login.oid)}
+    return [(role, why) for role, why in candidates if role.login or role.oid in reachable - passed_on]
 
 
 def _without_bypass(candidates: Candidates) -> Candidates:

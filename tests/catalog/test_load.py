@@ -137,6 +137,8 @@ def test_constraints(catalog: Catalog) -> None:
 def test_a_foreign_key_to_a_partitioned_table_is_one_key(catalog: Catalog) -> None:
     keys = [k for k in catalog.constraints_of(relation(catalog, "refers").oid) if k.kind == "foreign key"]
     assert [k.referenced for k in keys] == [relation(catalog, "measured").oid]
+    kinds = {k.kind for k in catalog.constraints_of(relation(catalog, "measured_rest").oid)}
+    assert "primary key" in kinds  # a partition has its own copy
 
 
 def test_indexes(catalog: Catalog) -> None:

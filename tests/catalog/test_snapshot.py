@@ -52,7 +52,8 @@ def test_two_loads_are_saved_alike_but_for_the_clock(
 SCHEMA = """
 CREATE SCHEMA s;
 CREATE TABLE s.t (id int PRIMARY KEY, tenant int NOT NULL, UNIQUE (tenant, id));
-CREATE TABLE s.u (id int, t int REFERENCES s.t ON DELETE CASCADE);
+CREATE TYPE s.mood AS ENUM ('calm');
+CREATE TABLE s.u (id int, mood s.mood, t int REFERENCES s.t ON DELETE CASCADE);
 CREATE VIEW s.v AS SELECT * FROM s.t;
 ALTER TABLE s.t ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON s.t USING (tenant = 1);

@@ -21,7 +21,9 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 
 def schema() -> dict[str, object]:
-    loaded: dict[str, object] = json.loads(files("rlsaudit.reports").joinpath("evidence.schema.json").read_text("utf-8"))
+    loaded: dict[str, object] = json.loads(
+        files("rlsaudit.reports").joinpath("evidence.schema.json").read_text("utf-8")
+    )
     return loaded
 
 
@@ -48,7 +50,13 @@ def test_schema_names_every_key_that_is_written(rich: Report) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("verdict", "fine"), ("exit_code", 7), ("cells", [{"relation": "a"}]), ("schema_version", "2.0"), ("statements", -1)],
+    [
+        ("verdict", "fine"),
+        ("exit_code", 7),
+        ("cells", [{"relation": "a"}]),
+        ("schema_version", "2.0"),
+        ("statements", -1),
+    ],
 )
 def test_schema_refuses(rich: Report, key: str, value: object) -> None:
     document = json.loads(dump(rich)) | {key: value}
@@ -57,14 +65,22 @@ def test_schema_refuses(rich: Report, key: str, value: object) -> None:
 
 def test_keys_that_other_programs_rely_on(rich: Report) -> None:
     document = json.loads(dump(rich))
-    assert {"schema_version", "verdict", "exit_code", "population", "cells", "findings", "waivers", "provenance", "timing"} <= set(
-        document
-    )
+    assert {
+        "schema_version",
+        "verdict",
+        "exit_code",
+        "population",
+        "cells",
+        "findings",
+        "waivers",
+        "provenance",
+        "timing",
+    } <= set(document)
     assert {"relation", "kind", "class", "why", "owner", "outcome"} == set(document["population"][0])
     assert {"relation", "role", "command", "state", "trials", "reason"} == set(document["cells"][0])
     assert {
-        "id", "check", "source", "property", "severity", "relation", "object", "command", "role", "message", "fix", "replay",
-        "fingerprint", "status",
+        "id", "check", "source", "property", "severity", "relation", "object", "command", "role",
+        "message", "fix", "replay",         "fingerprint", "status",
     } <= set(document["findings"][0])  # fmt: skip
 
 
@@ -111,7 +127,9 @@ def damaged(report: Report, path: str, value: object) -> str:
         ("policies.0.using", 3, "policies[0].using: expected str, got 3"),
     ],
 )
-def test_a_damaged_file_is_one_clear_line(rich: Report, path: str, value: object, message: str | None) -> None:
+def test_a_damaged_file_is_one_clear_line(
+    rich: Report, path: str, value: object, message: str | None
+) -> None:
     text = damaged(rich, path, value)
     if message is None:
         assert parse(text).findings[0].message == value
@@ -123,7 +141,9 @@ def test_a_damaged_file_is_one_clear_line(rich: Report, path: str, value: object
     assert "\n" not in line and line.isprintable() and len(line) < 300
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"schema_version": 1}', "[" * 200_000, '{"a": NaN}', "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "3", '{"schema_version": 1}', "[" * 200_000, '{"a": NaN}', "\ud800"]
+)
 def test_what_is_no_evidence_is_one_clear_line(text: str) -> None:
     with pytest.raises(UsageError, match=r"^evidence\.json: [^\n]*\Z"):
         parse(text)
@@ -154,4 +174,6 @@ def test_rendering_again_from_the_file_gives_the_same_bytes(report: Report, name
     [form] = chosen([name])
     again = parse(dump(report))
     assert form.write(again).encode() == form.write(report).encode()
-    assert not re.search(r"0x[0-9a-f]{8,}", form.write(report)), "an object address would change from run to run"
+    assert not re.search(r"0x[0-9a-f]{8,}", form.write(report)), (
+        "an object address would change from run to run"
+    )

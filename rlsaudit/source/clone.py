@@ -1,0 +1,204 @@
+"""A live database's schema in the scratch server: dumped with pg_dump, with the roles of its catalog."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from rlsaudit.catalog.model import Catalog, Membership, Role, Setting
+from rlsaudit.errors import NotTrustworthy, UsageError
+from rlsaudit.source import process
+from rlsaudit.source.dsn import parameters, redact
+from rlsaudit.source.files import SqlFile
+from rlsaudit.source.load import load_sql
+from rlsaudit.source.server import ScratchServer
+from rlsaudit.source.tokens import tokens
+
+_DUMP_SECONDS = 1800
+_SUPERUSER = "postgres"
+_LISTS = frozenset({"search_path"})
+_SKIPPED = frozenset(
+    {"session_preload_libraries", "local_preload_libraries", "temp_tablespaces", "default_tablespace", "role"}
+)
+"""Settings of a role that could keep it from connecting to a server with other files."""
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tuple[str, ...]:
+    """Create ``dbname`` in the scratch server as a copy, without rows, of the database that ``dsn`` opens.
+
+    Roles, their attributes, memberships and settings come from ``catalog``, without passwords; everything else
+    from pg_dump, which only reads.  Returns notes on what differs.  Raises NotTrustworthy: an extension that the
+    scratch server lacks, a target newer than pg_dump, a schema that cannot be dumped or restored.
+    """
+    _check_version(catalog, server)
+    with server.connect() as connection:
+        _check_extensions(catalog, connection, server.version)
+    dump = _dump(dsn, server.binary("pg_dump"))
+    notes: list[str] = []
+    with server.connect() as connection:
+        _make_roles(catalog, connection, notes)
+    server.create_database(dbname)
+    try:
+        loaded = load_sql(lambda: server.connect(dbname), [SqlFile(dump, "pg_dump of the target")])
+    except UsageError as error:
+        raise NotTrustworthy(
+            f"the target's schema cannot be restored on the scratch server: {error}"
+        ) from error
+    with server.connect() as connection:
+        _apply_settings(catalog, connection, notes)
+    expected = ("CREATE DATABASE", "\\connect", "what is said of database")
+    notes += [note for note in loaded.notes if not note.startswith(expected)]
+    if catalog.server.major != server.major:
+        notes.append(
+            f"the target runs PostgreSQL {catalog.server.version}, the scratch copy {server.version}: behaviour that "
+            "changed in between is not covered"
+        )
+    return tuple(dict.fromkeys(notes))
+
+
+def _check_version(catalog: Catalog, server: ScratchServer) -> None:
+    if catalog.server.major > server.major:
+        raise NotTrustworthy(
+            f"the target runs PostgreSQL {catalog.server.major}, newer than the scratch server ({server.major}), so "
+            f"it cannot be copied; name the bin directory of a PostgreSQL {catalog.server.major} with --pg-bin"
+        )
+
+
+def _check_extensions(catalog: Catalog, connection: Connection, version: str) -> None:
+    rows = connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
+    available = {str(name) for (name,) in rows}
+    missing = sorted({extension.name for extension in catalog.extensions} - available)
+    if missing:
+        raise NotTrustworthy(
+            f"the scratch server (PostgreSQL {version}) lacks the target's extension {', '.join(missing)}; name the "
+            "bin directory of a server that has it with --pg-bin, or run only the audit, which needs no copy"
+        )
+
+
+def _dump(dsn: str, program: Path) -> str:
+    """What pg_dump prints of the target; it runs as the user we are, who may have a passfile and certificates."""
+    given = parameters(dsn)
+    environment = dict(os.environ)
+    password = given.pop("password", None)
+    if password is not None:
+        environment["PGPASSWORD"] = password
+    if given.pop("sslpassword", None) is not None:
+        raise NotTrustworthy(
+            "pg_dump cannot be given an sslpassword without showing it to other users; use a key without one"
+        )
+    given.setdefault("application_name", "rlsaudit")
+    given.setdefault("connect_timeout", "10")
+    options = ["--schema-only", "--create", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s"]
+    options += ["--no-tablespaces", "--no-subscriptions", "--no-table-access-method"]
+    with process.signals_held():
+        child = process.spawn(
+            [program, *options, "--dbname", make_conninfo(**given)],
+            account=None,
+            environment=environment,
+            cwd=Path.cwd(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    with child:
+        try:
+            output, errors = child.communicate(timeout=_DUMP_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise NotTrustworthy(
+                f"pg_dump of the target did not end within {_DUMP_SECONDS} seconds"
+            ) from error
+        finally:
+            process.end(child, grace=0)
+    if child.returncode != 0:
+        raise NotTrustworthy(f"pg_dump of the target failed: {_dump_reason(errors, password)}")
+    return output.decode()
+
+
+def _dump_reason(errors: bytes, password: str | None) -> str:
+    lines = [line for line in errors.decode(errors="replace").splitlines() if "error:" in line.lower()]
+    reason = redact(lines[0] if lines else process.last_line(errors.decode(errors="replace")))
+    if password:
+        reason = reason.replace(password, "********")
+    if "permission denied" in reason:
+        reason += "; pg_dump needs SELECT on every table: connect as a member of pg_read_all_data"
+    return reason
+
+
+def _make_roles(catalog: Catalog, connection: Connection, notes: list[str]) -> None:
+    rows = connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()
+    existing = {str(name) for (name,) in rows}
+    for role in catalog.roles:
+        if role.name == _SUPERUSER:
+            if not role.superuser:
+                notes.append(
+                    f"role {_SUPERUSER} is no superuser on the target but is one on the scratch server: what it owns "
+                    "is tested with more rights than it has"
+                )
+        elif not role.predefined:
+            verb = "ALTER" if role.name in existing else "CREATE"
+            statement = sql.SQL(verb + " ROLE {} WITH {}")
+            connection.execute(statement.format(sql.Identifier(role.name), sql.SQL(_attributes(role))))
+            existing.add(role.name)
+    names = {role.oid: role.name for role in catalog.roles}
+    for membership in catalog.memberships:
+        role_name, member = names.get(membership.role), names.get(membership.member)
+        if role_name in existing and member in existing and role_name != "pg_database_owner":
+            _grant(connection, membership, role_name, member)
+
+
+def _attributes(role: Role) -> str:
+    flags = {
+        "SUPERUSER": role.superuser,
+        "CREATEDB": role.createdb,
+        "CREATEROLE": role.createrole,
+        "INHERIT": role.inherit,
+        "LOGIN": role.login,
+        "REPLICATION": role.replication,
+        "BYPASSRLS": role.bypassrls,
+    }
+    return " ".join(name if value else f"NO{name}" for name, value in flags.items())
+
+
+def _grant(connection: Connection, membership: Membership, role: str | None, member: str | None) -> None:
+    assert role is not None and member is not None
+    if connection.info.server_version >= 160000:
+        flags = (("ADMIN", membership.admin), ("INHERIT", membership.inherit), ("SET", membership.set))
+        options = " WITH " + ", ".join(f"{name} {'TRUE' if value else 'FALSE'}" for name, value in flags)
+    else:
+        options = " WITH ADMIN OPTION" if membership.admin else ""
+    statement = sql.SQL("GRANT {} TO {}" + options)
+    connection.execute(statement.format(sql.Identifier(role), sql.Identifier(member)))
+
+
+def _apply_settings(catalog: Catalog, connection: Connection, notes: list[str]) -> None:
+    """ALTER ROLE … SET for all databases; those of the database itself are in the dump."""
+    for setting in catalog.settings:
+        role = next((role for role in catalog.roles if role.oid == setting.role), None)
+        if setting.database or (setting.role and role is None):
+            continue
+        who = f"role {role.name}" if role else "all roles"
+        if setting.name in _SKIPPED:
+            notes.append(f"setting {setting.name} of {who} is left out of the scratch copy")
+            continue
+        target = sql.Identifier(role.name) if role else sql.SQL("ALL")
+        name = sql.SQL(".").join(sql.Identifier(part) for part in setting.name.split("."))
+        statement = sql.SQL("ALTER ROLE {} SET {} TO {}").format(target, name, _setting_value(setting))
+        try:
+            connection.execute(statement)
+        except psycopg.Error as error:
+            notes.append(
+                f"setting {setting.name} of {who} is left out of the scratch copy: {error.diag.message_primary}"
+            )
+
+
+def _setting_value(setting: Setting) -> sql.Composable:
+    if setting.name not in _LISTS:
+        return sql.Literal(setting.value)
+    names = [token.identifier for token in tokens(setting.value) if token.kind in ("word", "name")]
+    return sql.SQL(", ").join(sql.Literal(name) for name in names) if names else sql.Literal("")

@@ -1,0 +1,55 @@
+"""What a SOURCE argument is, and the SQL files behind it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from rlsaudit.errors import UsageError
+from rlsaudit.source import migrations
+from rlsaudit.source.dsn import looks_like_dsn, redact
+from rlsaudit.source.files import SqlFile, decode, read
+
+Kind = Literal["file", "directory", "stdin", "dsn", "snapshot"]
+
+
+def detect(source: str) -> Kind:
+    """``-`` is standard input; a URI or ``keyword=value`` (or nothing: PG* variables) a DSN; the rest are paths.
+
+    A file whose name ends in .json is a snapshot.  Raises UsageError, in one line, for a path that does not
+    exist and for a URI that is not PostgreSQL's.
+    """
+    if source == "-":
+        return "stdin"
+    if source == "" or source.startswith(("postgresql://", "postgres://")):
+        return "dsn"
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source):
+        raise UsageError(f"{redact(source)}: not a libpq URI; it must begin with postgresql://")
+    path = Path(source)
+    try:
+        exists, is_directory = path.exists(), path.is_dir()
+    except (OSError, ValueError):
+        exists = is_directory = False
+    if exists:
+        return "directory" if is_directory else "snapshot" if path.suffix.lower() == ".json" else "file"
+    if looks_like_dsn(source):
+        return "dsn"
+    raise UsageError(
+        f"{redact(source)}: no such file or directory; SOURCE is an SQL file, a directory of migrations, a saved "
+        "snapshot (.json), - or a connection string"
+    )
+
+
+def sql_files(source: str, stdin: BinaryIO) -> tuple[SqlFile, ...]:
+    """The SQL behind a SOURCE that is a file, a directory or standard input, without what undoes migrations.
+
+    Raises UsageError when it cannot be read or there is none.
+    """
+    kind = detect(source)
+    if kind == "directory":
+        return migrations.collect(Path(source))
+    file = read(Path(source)) if kind == "file" else SqlFile(decode(stdin.read(), "<stdin>"), "<stdin>")
+    if not file.text.strip():
+        raise UsageError(f"{file.name}: empty; nothing to audit")
+    return (SqlFile(migrations.without_down(file.text), file.name, file.path, file.root),)
