@@ -59,7 +59,7 @@ def graph(roles: Sequence[RoleEntry]) -> Graph:
     )
     label = (
         "Role graph. "
-        + ("; ".join(paths) if paths else "No path reaches a role exempt from row security")
+        + ("; ".join(paths[:MOST]) if paths else "No path reaches a role exempt from row security")
         + "."
     )
     exempt = tuple(f"{role.name} ({exemption(role)})" for role in roles if exemption(role))
@@ -92,7 +92,9 @@ def _others(names: Sequence[str], own: str, known: Mapping[str, RoleEntry]) -> l
 def _reduced(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Without the edges that follow from two others: a closure draws as the memberships it came from."""
     return {
-        name: [far for far in targets if not any(_between(near, far, edges) for near in targets)]
+        name: list(targets)
+        if len(targets) > MOST
+        else [far for far in targets if not any(_between(near, far, edges) for near in targets)]
         for name, targets in edges.items()
     }
 

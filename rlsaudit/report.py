@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -113,14 +113,14 @@ class Report:
     """Why this exit code, each a sentence; empty when clean."""
     population: tuple[PopulationEntry, ...]
     population_counted: int
-    """Relations as counted by an independent second query; equals len(population) or the run is not trustworthy."""
+    """Relations as a second query counts them: len(population), or the run is not trustworthy."""
     cells: tuple[Cell, ...]
     findings: tuple[Finding, ...]
     properties: tuple[PropertyResult, ...]
     policies: tuple[PolicyEntry, ...]
     roles: tuple[RoleEntry, ...]
     context: tuple[str, ...]
-    """How a session says for whom it acts, as lines of text: the statements of each persona and where they come from."""
+    """How a session says for whom it acts, as lines: the statements of each persona, and their origin."""
     notes: tuple[str, ...]
     """What the run did on its own (roles it created, roles it allowed to log in …)."""
     limits: tuple[str, ...]
@@ -160,7 +160,7 @@ def format_(name: str, *, filename: str, description: str) -> Callable[[Writer],
 
 @cache
 def formats() -> dict[str, Format]:
-    """Every format by name: the files of rlsaudit.reports and the entry points of group ``rlsaudit.reports``."""
+    """Every format by name: the files of rlsaudit.reports, and entry points of group ``rlsaudit.reports``."""
     package = importlib.import_module("rlsaudit.reports")
     modules = [
         importlib.import_module(f"rlsaudit.reports.{m.name}") for m in pkgutil.iter_modules(package.__path__)
@@ -177,3 +177,9 @@ def chosen(names: Iterable[str]) -> tuple[Format, ...]:
         if name not in known:
             raise UsageError(f"unknown format {name!r}: choose from {', '.join(sorted(known))}")
     return tuple(known[name] for name in names)
+
+
+def terminal_summary(report: Report, width: int, color: bool, paths: Sequence[str]) -> str:
+    """The summary for a terminal, from the reports package, which nobody imports by name."""
+    module = importlib.import_module("rlsaudit.reports.terminal")
+    return str(module.summary(report, width, color, paths))

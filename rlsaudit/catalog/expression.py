@@ -1,7 +1,7 @@
 """A small typed predicate language: what a policy says, with every identity resolved.
 
-Made from expression trees by :mod:`rlsaudit.catalog.translate`.  What it cannot name becomes ``Opaque`` and keeps the
-columns, settings and calls found inside, so that whoever reads it can fail closed.
+Made from expression trees by :mod:`rlsaudit.catalog.translate`.  What it cannot name becomes ``Opaque`` and
+keeps the columns, settings and calls found inside, so that whoever reads it can fail closed.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A binary operator that returns boolean; ``exact`` when it is the btree equality of its type (or its negation,
-    when the name is ``<>``) under a deterministic collation."""
+    """A binary operator that returns boolean; ``exact`` when it is the btree equality of its type (or its
+    negation, when the name is ``<>``) under a deterministic collation."""
 
     operator: str
     left: Expression
@@ -201,8 +201,8 @@ class Call:
 class Subquery:
     """A sublink: ``exists``, ``any`` (IN), ``all`` (NOT IN has ``any`` under Not), ``scalar``, ``array``.
 
-    ``plain``: inner joins of relations, conditions in ``condition``, no aggregate, set operation, offset or CTE; then a
-    row for which ``condition`` (and ``test``) holds exists when the sublink is true or not null.
+    ``plain``: inner joins of relations, conditions in ``condition``, no aggregate, set operation, offset or
+    CTE; then a row for which ``condition`` (and ``test``) holds exists when the sublink is true or not null.
     """
 
     kind: Literal["exists", "any", "all", "scalar", "array"]
@@ -296,7 +296,8 @@ def depends_on_row(expression: Expression) -> bool:
 
 @lru_cache(maxsize=65536)
 def is_volatile(expression: Expression) -> bool:
-    """True when two evaluations in one statement may differ: a volatile function, or something not understood."""
+    """True when two evaluations in one statement may differ: a volatile function, or something not
+    understood."""
     if isinstance(expression, Opaque) and expression.volatile:
         return True
     if isinstance(expression, (Call, Compare)) and expression.volatility in ("volatile", ""):
@@ -309,8 +310,8 @@ def is_volatile(expression: Expression) -> bool:
 def comparisons(expression: Expression) -> tuple[Comparison, ...]:
     """Every comparison that has a column of the policy's own relation on a side, in order of appearance.
 
-    Of ``column = column`` both directions are given.  Comparisons with a function around the column (``lower(tenant)``)
-    are there too, not exact.
+    Of ``column = column`` both directions are given.  Comparisons with a function around the column
+    (``lower(tenant)``) are there too, not exact.
     """
     return tuple(found for part in walk(expression) for found in _comparisons(part))
 
@@ -341,15 +342,17 @@ def _comparisons(part: Expression) -> Iterator[Comparison]:
 
 
 _INJECTIVE = {
-    ("uuid", "text"), ("uuid", "character varying"), ("text", "character varying"), ("character varying", "text"),
-    ("name", "text"), ("integer", "text"), ("bigint", "text"), ("smallint", "text"), ("smallint", "integer"),
-    ("smallint", "bigint"), ("integer", "bigint"), ("integer", "character varying"), ("bigint", "character varying"),
+    ("uuid", "text"), ("uuid", "character varying"), ("text", "character varying"),
+    ("character varying", "text"), ("name", "text"), ("integer", "text"), ("bigint", "text"),
+    ("smallint", "text"), ("smallint", "integer"), ("smallint", "bigint"), ("integer", "bigint"),
+    ("integer", "character varying"), ("bigint", "character varying"),
 }  # fmt: skip
 """Casts that keep different values different."""
 
 
 def _column_of(side: Expression) -> tuple[Column | None, bool]:
-    """The single row column under casts and function calls; True when only value-preserving casts are around it."""
+    """The single row column under casts and function calls; True when only value-preserving casts are around
+    it."""
     bare = True
     while not isinstance(side, Column):
         match side:
@@ -377,3 +380,13 @@ def subquery_relations(expression: Expression) -> frozenset[int]:
 def columns(expression: Expression) -> frozenset[str]:
     """Names of the policy's own relation's columns that occur in it."""
     return frozenset(part.name for part in walk(expression) if isinstance(part, Column) and part.level == 0)
+
+
+def bare(expression: Expression) -> Expression:
+    """The expression without the casts around it that keep different values different."""
+    while isinstance(expression, Cast):
+        inner = expression.argument
+        if inner.type != expression.type and (inner.type, expression.type) not in _INJECTIVE:
+            break
+        expression = inner
+    return expression

@@ -1,8 +1,10 @@
-"""Bodies of functions kept as text: a very small SQL expression parser that refuses whatever it does not know.
+"""Bodies of functions kept as text: a very small SQL expression parser that refuses whatever it does not
+know.
 
-Reads ``SELECT <expression>`` and ``BEGIN RETURN <expression>; END`` with constants, casts, current_setting, NULLIF,
-COALESCE, JSON arrows, comparisons, IS [NOT] NULL, AND/OR/NOT, CASE, arguments and calls of user functions.  Names are
-taken as the server would with pg_catalog first; operators are only those of types whose meaning is known.
+Reads ``SELECT <expression>`` and ``BEGIN RETURN <expression>; END`` with constants, casts, current_setting,
+NULLIF, COALESCE, JSON arrows, comparisons, IS [NOT] NULL, AND/OR/NOT, CASE, arguments and calls of user
+functions.  Names are taken as the server would with pg_catalog first; operators are only those of types whose
+meaning is known.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from rlsaudit.catalog.model import Function
 from rlsaudit.catalog.nodetree import NodeTreeError
 
 if TYPE_CHECKING:
-    from rlsaudit.catalog.translate import Scope, Translator
+    from rlsaudit.catalog.scope import Scope
+    from rlsaudit.catalog.translate import Translator
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>\d+(?![\w.]))|(?P<quoted>"(?:[^"]|"")+")
@@ -25,9 +28,9 @@ _TOKEN = re.compile(
 )
 _STRING_OR_COMMENT = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TYPES = {
-    "uuid": "uuid", "text": "text", "int": "integer", "integer": "integer", "int4": "integer", "bigint": "bigint",
-    "int8": "bigint", "smallint": "smallint", "int2": "smallint", "boolean": "boolean", "bool": "boolean",
-    "json": "json", "jsonb": "jsonb", "varchar": "character varying", "name": "name",
+    "uuid": "uuid", "text": "text", "int": "integer", "integer": "integer", "int4": "integer",
+    "bigint": "bigint", "int8": "bigint", "smallint": "smallint", "int2": "smallint", "boolean": "boolean",
+    "bool": "boolean", "json": "json", "jsonb": "jsonb", "varchar": "character varying", "name": "name",
 }  # fmt: skip
 _COMPARABLE = (
     frozenset({"text", "character varying", "name"}),
@@ -152,7 +155,8 @@ class _Parser:
         return left
 
     def comparable(self, left: Expression, right: Expression) -> tuple[Expression, Expression]:
-        """Both sides of one equality whose meaning is known; an untyped constant takes the other side's type."""
+        """Both sides of one equality whose meaning is known; an untyped constant takes the other side's
+        type."""
         if isinstance(left, e.Constant) != isinstance(right, e.Constant):
             if isinstance(left, e.Constant) and left.type == "text":
                 left = e.Cast(left, right.type)

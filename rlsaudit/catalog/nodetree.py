@@ -1,7 +1,7 @@
 """Reader for ``pg_node_tree`` text, the analysed expressions that the catalog stores (PostgreSQL 15 to 18).
 
-Generic and fail-closed: it knows the token rules of the server's ``pg_strtok`` and the shapes of nodes, lists and
-datums, not the node types.  Source: src/backend/nodes/outfuncs.c and read.c.
+Generic and fail-closed: it knows the token rules of the server's ``pg_strtok`` and the shapes of nodes, lists
+and datums, not the node types.  Source: src/backend/nodes/outfuncs.c and read.c.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ class _Reader:
         return Node(tag, fields)
 
     def list(self, depth: int) -> tuple[Value, ...]:
-        # Integer, OID, transaction id lists and bitmap sets carry a letter; strings of a plain list are quoted.
+        # Integer, OID, transaction id lists and bitmap sets carry a letter; strings of a plain list are
+        # quoted.
         if self.peek() in ("i", "o", "x", "b"):
             self.take()
             return tuple(self.numbers(")"))
@@ -200,7 +201,8 @@ class _Reader:
             yield int(token)
 
     def datum(self, length: str) -> bytes:
-        """``4 [ 1 0 0 0 0 0 0 0 ]``: signed bytes; a by-value datum is written as 8 bytes whatever its length."""
+        """``4 [ 1 0 0 0 0 0 0 0 ]``: signed bytes; a by-value datum is written as 8 bytes whatever its
+        length."""
         self.take()
         content = bytes(number & 0xFF for number in self.numbers("]"))
         if not length.isdigit() or len(content) < int(length):

@@ -64,7 +64,8 @@ def functions_called(expression: Expression) -> frozenset[int]:
 
 
 def settings_read(catalog: Catalog, function: int) -> frozenset[str]:
-    """Names of the settings that a user function reads by ``current_setting('name' …)``, through the functions it calls.
+    """Names of the settings that a user function reads by ``current_setting('name' …)``, through the
+    functions it calls.
 
     By source text, so a name that is computed is not seen; empty for a built-in.
     """

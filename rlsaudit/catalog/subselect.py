@@ -1,4 +1,5 @@
-"""The shape of a subquery: which relations it joins, under which conditions, and whether that is all there is to it."""
+"""The shape of a subquery: which relations it joins, under which conditions, and whether that is all there is
+to it."""
 
 from __future__ import annotations
 

@@ -9,65 +9,29 @@ from typing import Literal
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.inline import body_of_text
-from rlsaudit.catalog.model import Catalog, Column, Function, Relation
+from rlsaudit.catalog.model import Catalog, Function, Relation
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse, parse_value
+from rlsaudit.catalog.scope import (
+    BOOLEAN_TESTS,
+    CAST_NAMES,
+    JSON,
+    KINDS,
+    SESSION_ROLES,
+    SQL_VALUE,
+    STRICT,
+    Scope,
+    copied,
+    inlinable,
+    outside,
+    session_role,
+    single,
+    with_depth,
+)
 from rlsaudit.catalog.subselect import Shape, shape_of
 from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant
 
 MAX_DEPTH = 120
 MAX_INLINED = 8
-
-# Built-in functions that return NULL for any NULL argument, as far as policies use them.
-_STRICT = frozenset(
-    (
-        "lower upper initcap btrim ltrim rtrim left right substr substring split_part replace reverse translate length "
-        "md5 encode decode sha256 hashtext starts_with strpos position textpos textcat text varchar bpchar abs mod "
-        "json_object_field json_object_field_text json_extract_path json_extract_path_text "
-        "jsonb_object_field jsonb_object_field_text jsonb_extract_path jsonb_extract_path_text "
-        "int2mod int4mod int8mod int4pl int4mi int4mul int8pl int8mi int8mul"
-    ).split()
-)
-_JSON = ("->", "->>", "#>", "#>>")
-_CAST_NAMES = ("int2", "int4", "int8", "text", "name", "varchar")
-_SESSION_ROLES: Mapping[str, Literal["current_user", "session_user"]] = {
-    "current_user": "current_user",
-    "session_user": "session_user",
-}
-# SQLValueFunctionOp in src/include/nodes/primnodes.h, the same from 15 to 18.
-_SQL_VALUE: Mapping[int, Literal["current_user", "session_user"]] = {
-    9: "current_user",
-    10: "current_user",
-    11: "current_user",
-    12: "session_user",
-}
-_BOOLEAN_TESTS: tuple[tuple[bool | None, bool], ...] = (
-    (True, False), (True, True), (False, False), (False, True), (None, False), (None, True),
-)  # fmt: skip
-_KINDS: Mapping[int, Literal["exists", "all", "any", "scalar", "array"]] = {
-    0: "exists",
-    1: "all",
-    2: "any",
-    4: "scalar",
-    6: "array",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a node stands: range tables from the policy's relation inward, and what its placeholders mean."""
-
-    tables: tuple[Mapping[int, Relation | None], ...]
-    queries: tuple[int, ...] = (0,)
-    parameters: tuple[Expression, ...] | None = None
-    sublink: tuple[Expression, ...] | None = None
-    case_value: Expression | None = None
-    inlining: tuple[int, ...] = ()
-    definer: bool = False
-    depth: int = 0
-
-    @property
-    def level(self) -> int:
-        return len(self.tables) - 1
 
 
 @dataclass
@@ -90,7 +54,7 @@ class Translator:
             try:
                 self.cache[key] = self.translate(parse(tree), Scope(({1: relation},)))
             except (NodeTreeError, RecursionError) as error:
-                self.cache[key] = e.Opaque(f"unreadable expression ({error})")
+                self.cache[key] = e.Opaque(f"unreadable expression ({error})", type="boolean")
         return self.cache[key]
 
     def translate(self, node: Node, scope: Scope) -> Expression:
@@ -112,7 +76,7 @@ class Translator:
 
     def parts(self, node: Node, scope: Scope) -> Iterator[Expression]:
         """Columns of known levels and function calls anywhere below, for nodes that are not modelled."""
-        for inner, depth in _with_depth(node, 0):
+        for inner, depth in with_depth(node, 0):
             if inner.tag == "VAR":
                 up = inner.integer("varlevelsup") - depth
                 if 0 <= up <= scope.level:
@@ -164,7 +128,7 @@ class Translator:
                 f"column {number}", number, level, self.type(node, "vartype"), False, source, query
             )
         if column.generated and relation is not None:
-            column = _copied(relation, column)
+            column = copied(relation, column)
         generated = bool(column.generated)
         return e.Column(
             column.name, column.number, level, column.base_type, column.not_null, source, query, generated
@@ -207,12 +171,12 @@ class Translator:
                 and missing_ok.value in ("true", "false")
             ):
                 return e.Setting(arguments[0].value.lower(), missing_ok.value == "true")
-        if name in _SESSION_ROLES and not arguments:
-            return session_role(_SESSION_ROLES[name], scope.definer)
-        if name in _CAST_NAMES and len(arguments) == 1:
+        if name in SESSION_ROLES and not arguments:
+            return session_role(SESSION_ROLES[name], scope.definer)
+        if name in CAST_NAMES and len(arguments) == 1:
             return e.Cast(arguments[0], result)
         split = name == "string_to_array" and len(arguments) == 2 and isinstance(arguments[1], e.Constant)
-        strict = name in _STRICT or (split and arguments[1] != e.Constant(None, "text"))
+        strict = name in STRICT or (split and arguments[1] != e.Constant(None, "text"))
         return e.Call(name, oid, "pg_catalog", arguments, volatility, result, strict=strict)
 
     def call(self, oid: int, arguments: tuple[Expression, ...], result: str, scope: Scope) -> Expression:
@@ -222,11 +186,7 @@ class Translator:
             symbol = self.catalog.symbol_functions[oid]
             return e.Call(symbol.name, oid, symbol.schema, arguments, symbol.volatility, result, user=True)
         inlined = None
-        if (
-            oid not in scope.inlining
-            and len(scope.inlining) < MAX_INLINED
-            and _inlinable(function, arguments)
-        ):
+        if oid not in scope.inlining and len(scope.inlining) < MAX_INLINED and inlinable(function, arguments):
             try:
                 inlined = self._body(function, arguments, scope)
             except NodeTreeError:
@@ -264,7 +224,7 @@ class Translator:
         if (
             not statements
             or not isinstance(statements[0], Node)
-            or not (isinstance(flat, Node) or _single(flat))
+            or not (isinstance(flat, Node) or single(flat))
         ):
             return None
         return self.subselect("scalar", statements[0], None, inner)
@@ -280,17 +240,18 @@ class Translator:
             exact = self.exact(node)
             left, right = arguments
             return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=built_in or exact)
-        if built_in and symbol.name in _JSON and len(arguments) == 2:
+        if built_in and symbol.name in JSON and len(arguments) == 2:
             return e.Json(symbol.name, arguments[0], arguments[1], result)
         called = self.catalog.symbol_functions.get(symbol.function)
-        strict = built_in and called is not None and called.name in _STRICT
+        strict = built_in and called is not None and called.name in STRICT
         return e.Call(
             symbol.name, symbol.function, symbol.schema, arguments, symbol.volatility, result,
             user=not built_in, strict=strict,
         )  # fmt: skip
 
     def exact(self, node: Node) -> bool:
-        """Whether the node's operator is true equality (or ``<>``) under a collation that tells bytes apart."""
+        """Whether the node's operator is true equality (or ``<>``) under a collation that tells bytes
+        apart."""
         symbol = self.catalog.symbol_operators.get(node.integer("opno"))
         if symbol is None or node.integer("inputcollid") >= FIRST_USER_OID:
             return False  # only collations that initdb makes are known to be deterministic
@@ -329,9 +290,9 @@ class Translator:
 
     def boolean_test(self, node: Node, scope: Scope) -> Expression:
         which = node.integer("booltesttype")
-        if not 0 <= which < len(_BOOLEAN_TESTS):
+        if not 0 <= which < len(BOOLEAN_TESTS):
             raise NodeTreeError("unknown boolean test")
-        return e.BooleanTest(self.translate(node.node("arg"), scope), *_BOOLEAN_TESTS[which])
+        return e.BooleanTest(self.translate(node.node("arg"), scope), *BOOLEAN_TESTS[which])
 
     def cast(self, node: Node, scope: Scope) -> Expression:
         return e.Cast(self.translate(node.node("arg"), scope), self.type(node, "resulttype"))
@@ -379,13 +340,13 @@ class Translator:
         return e.Cast(self.translate(node.node("arg"), scope), self.type(node, "resulttype"))
 
     def sql_value(self, node: Node, scope: Scope) -> Expression:
-        which = _SQL_VALUE.get(node.integer("op"))
+        which = SQL_VALUE.get(node.integer("op"))
         if which is None:  # CURRENT_DATE and its kin: one value in a statement
             return e.Opaque("the clock or the session", (), self.type(node, "type"), False)
         return session_role(which, scope.definer)
 
     def sublink(self, node: Node, scope: Scope) -> Expression:
-        kind = _KINDS.get(node.integer("subLinkType"))
+        kind = KINDS.get(node.integer("subLinkType"))
         if kind is None:
             return self.opaque("row comparison with a subquery", node, scope)
         return self.subselect(kind, node.node("subselect"), node.optional("testexpr"), scope)
@@ -410,7 +371,7 @@ class Translator:
             targets[0].type if targets and kind == "scalar" else "boolean" if kind != "array" else "array"
         )
         if not shape.plain:
-            parts = tuple(self.parts(query, _outside(scope)))
+            parts = tuple(self.parts(query, outside(scope)))
             return e.Subquery(kind, shape.relations, None, None, compared, False, result, parts, number)
         conditions = self.all(shape.conditions, inner)
         condition = None if not conditions else conditions[0] if len(conditions) == 1 else e.And(conditions)
@@ -428,57 +389,8 @@ class Translator:
     def _targets(self, shape: Shape, query: Node, inner: Scope) -> tuple[Expression, ...]:
         if shape.plain:
             return self.all(shape.targets, inner)
-        parts = tuple(self.parts(query, _outside(replace(inner, tables=inner.tables[:-1]))))
+        parts = tuple(self.parts(query, outside(replace(inner, tables=inner.tables[:-1]))))
         return tuple(e.Opaque("result of a subquery", parts) for _ in shape.targets)
-
-
-def session_role(which: Literal["current_user", "session_user"], definer: bool) -> Expression:
-    if definer and which == "current_user":
-        return e.Opaque("current_user inside a SECURITY DEFINER function", (), "name", False)
-    return e.SessionRole(which)
-
-
-def _copied(relation: Relation, column: Column) -> Column:
-    """The column that a generated column copies as it is, or the column itself."""
-    source = relation.column((column.default or "").strip("()").strip('"'))
-    return source if source is not None and source.base_type == column.base_type else column
-
-
-def _outside(scope: Scope) -> Scope:
-    return replace(scope, depth=scope.depth + 1)
-
-
-def _with_depth(node: Node, depth: int) -> Iterator[tuple[Node, int]]:
-    """Every node below, with the number of queries between."""
-    yield node, depth
-    inner = depth + (node.tag == "QUERY")
-    for value in node.fields.values():
-        for child in [value] if isinstance(value, Node) else _shallow(value):
-            yield from _with_depth(child, inner)
-
-
-def _shallow(value: object) -> Iterator[Node]:
-    if isinstance(value, Node):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _shallow(item)
-
-
-def _single(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 1
-
-
-def _inlinable(function: Function, arguments: tuple[Expression, ...]) -> bool:
-    """One value, no settings of its own that could change what it reads, all arguments given."""
-    own_settings = [s for s in function.settings if not s.lower().startswith("search_path=")]
-    return (
-        function.kind == "function"
-        and not function.returns_set
-        and not own_settings
-        and function.language in ("sql", "plpgsql")
-        and len(function.argument_types) == len(arguments)
-    )
 
 
 _HANDLERS: Mapping[str, Callable[[Translator, Node, Scope], Expression]] = {

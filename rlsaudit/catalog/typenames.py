@@ -1,4 +1,5 @@
-"""Names of types as ``format_type`` prints them, for the OIDs that expression trees carry, and decoding of constants."""
+"""Names of types as ``format_type`` prints them, for the OIDs that expression trees carry, and decoding of
+constants."""
 
 from __future__ import annotations
 
@@ -11,17 +12,19 @@ FIRST_USER_OID = 16384
 """Objects below this were made by initdb and have the meaning the manual gives them."""
 
 _PRINTED = {
-    "bool": "boolean", "int2": "smallint", "int4": "integer", "int8": "bigint", "varchar": "character varying",
-    "bpchar": "character", "float4": "real", "float8": "double precision", "timestamptz": "timestamp with time zone",
-    "timestamp": "timestamp without time zone", "timetz": "time with time zone", "time": "time without time zone",
-    "bit": "bit", "varbit": "bit varying", "unknown": "text",
+    "bool": "boolean", "int2": "smallint", "int4": "integer", "int8": "bigint",
+    "varchar": "character varying", "bpchar": "character", "float4": "real", "float8": "double precision",
+    "timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone",
+    "timetz": "time with time zone", "time": "time without time zone", "bit": "bit",
+    "varbit": "bit varying", "unknown": "text",
 }  # fmt: skip
 
 _BUILT_IN = {
-    16: "boolean", 18: "char", 19: "name", 20: "bigint", 21: "smallint", 23: "integer", 25: "text", 26: "oid",
-    114: "json", 700: "real", 701: "double precision", 705: "text", 1042: "character", 1043: "character varying",
-    1082: "date", 1114: "timestamp without time zone", 1184: "timestamp with time zone", 1700: "numeric",
-    2205: "regclass", 2950: "uuid", 3802: "jsonb", 869: "inet", 17: "bytea",
+    16: "boolean", 18: "char", 19: "name", 20: "bigint", 21: "smallint", 23: "integer", 25: "text",
+    26: "oid", 114: "json", 700: "real", 701: "double precision", 705: "text", 1042: "character",
+    1043: "character varying", 1082: "date", 1114: "timestamp without time zone",
+    1184: "timestamp with time zone", 1700: "numeric", 2205: "regclass", 2950: "uuid", 3802: "jsonb",
+    869: "inet", 17: "bytea",
 }  # fmt: skip
 
 _BYTES = {"smallint": 2, "integer": 4, "bigint": 8, "oid": 4}
@@ -51,7 +54,8 @@ class TypeNames:
 
 
 def constant(node: Node, type_name: str) -> Constant:
-    """A CONST node's value; a type that is not decoded gives its bytes in hexadecimal.  Raises NodeTreeError."""
+    """A CONST node's value; a type that is not decoded gives its bytes in hexadecimal.  Raises
+    NodeTreeError."""
     if node.flag("constisnull"):
         return Constant(None, type_name)
     datum = node.get("constvalue")

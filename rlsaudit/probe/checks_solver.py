@@ -41,7 +41,7 @@ def satisfying(
     for column in linked:
         pool = pools[column.name]
         if len(pool) > 1:
-            pool = tuple(dict.fromkeys((*extra, *pool)))
+            pool = tuple(dict.fromkeys((*pool[:8], *extra, *pool[8:])))
         accepted = _accepted(connection, column, pool[: width * 3])[:width]
         if not accepted:
             return []

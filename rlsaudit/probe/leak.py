@@ -45,6 +45,8 @@ class Leak:
     without: frozenset[int] = frozenset()
     """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
     persona: str = ""
+    key_column: str = ""
+    """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
     function: int = 0
     """Function called, when the door is one."""
 

@@ -48,13 +48,19 @@ class Stage:
     def acting(self, owner: str) -> tuple[str, ...]:
         """Statements that set the context of the tenant with this label."""
         tenant = next((t for t in self.tenants if t.key == owner), self.tenants[0])
-        return tuple(s for persona in self.tenancy.context.personas[:1] for s in acting(persona, tenant.key, tenant.user))
+        persona = self.tenancy.context.seeding
+        return acting(persona, tenant.key, tenant.user) if persona else ()
 
 
 def statements(stage: Stage, rows: Iterable[SeedRow]) -> tuple[str, ...]:
     """INSERTs of the rows as they stood, each owner's under its own context where the schema insists on one."""
+    refreshed = tuple(
+        text(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name(relation)))
+        for relation in stage.catalog.relations
+        if relation.kind == "materialized view"
+    )
     if not stage.guarded:
-        return tuple(text(insert(one.relation, _storable(one))) for one in rows)
+        return (*(text(insert(one.relation, _storable(one))) for one in rows), *refreshed)
     found: list[str] = []
     last: str | None = None
     for one in sorted(rows, key=lambda row: row.owner):
@@ -62,7 +68,7 @@ def statements(stage: Stage, rows: Iterable[SeedRow]) -> tuple[str, ...]:
             found += stage.acting(one.owner)
             last = one.owner
         found.append(text(insert(one.relation, _storable(one))))
-    return tuple(found)
+    return (*found, *refreshed)
 
 
 def _storable(one: SeedRow) -> dict[str, str | None]:
@@ -105,7 +111,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
 
 
 def _observed(stage: Stage, leak: Leak) -> str:
-    statement, mark = leak.statement, text(literal(leak.mark))
+    statement = leak.statement
     if leak.channel == "digest":
         after = fingerprint_query(stage, leak)
         return "\n".join((
@@ -119,23 +125,25 @@ def _observed(stage: Stage, leak: Leak) -> str:
     if leak.channel in ("error", "notice"):
         return "\n".join((
             _catching(statement),
-            f"SELECT position({mark} IN COALESCE(current_setting('rlsaudit.seen', true), '')) > 0 AS leaked \\gset",
+            f"SELECT position({text(literal(leak.mark))} IN COALESCE(current_setting('rlsaudit.seen', true), '')) > 0 AS leaked \\gset",
         ))  # fmt: skip
     if statement.startswith("EXECUTE "):
         return f"{statement} \\gset"
-    return f"{_count(statement, mark)} \\gset"
+    return f"{_count(leak, statement)} \\gset"
 
 
 def _counting(leak: Leak, statement: str) -> str:
     """A prepared plan counts what it sees, because psql cannot look into the rows of an EXECUTE."""
     prefix = "PREPARE rlsaudit_plan AS "
     if statement.startswith(prefix) and leak.statement.startswith("EXECUTE "):
-        return prefix + _count(statement.removeprefix(prefix), text(literal(leak.mark)))
+        return prefix + _count(leak, statement.removeprefix(prefix))
     return statement
 
 
-def _count(statement: str, mark: str) -> str:
-    condition = f"WHERE position({mark} IN seen::text) > 0"
+def _count(leak: Leak, statement: str) -> str:
+    mark = text(literal(leak.mark))
+    column = text(sql.Identifier("seen", leak.key_column))
+    condition = f"WHERE {column}::text = {mark}" if leak.key_column else f"WHERE position({mark} IN seen::text) > 0"
     if statement.startswith(("SELECT ", "TABLE ", "VALUES ")):
         return f"SELECT count(*) > 0 AS leaked FROM ({statement}) AS seen {condition}"
     if statement.startswith(("INSERT ", "UPDATE ", "DELETE ", "MERGE ")):

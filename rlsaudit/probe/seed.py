@@ -39,8 +39,6 @@ class _Memory:
 
     choices: dict[str, int] = field(default_factory=dict)
     """Column → how far down its candidates we are."""
-    solved: list[Filled] = field(default_factory=list)
-    """Combinations of values that pass the CHECKs that failed so far."""
     failed_checks: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
     """Columns left to their defaults."""
@@ -135,7 +133,7 @@ class Seeder:
                     record = self._connection.execute(returning).fetchone()
             except psycopg.Error as problem:
                 error = _one_line(problem)
-                self._learn(relation, proposal, problem, attempt)
+                self._learn(relation, problem, attempt)
                 continue
             if record is None:
                 return None, "a trigger discarded the row (it returned NULL)"
@@ -145,13 +143,13 @@ class Seeder:
     def _act(self, tenant: Tenant | None) -> None:
         """Set the tenant's context: triggers and defaults read it.  A context that cannot be set yet is no obstacle."""
         acting_for = tenant or self._tenants[0]
-        for persona in self._tenancy.context.personas[:1]:
-            for statement in acting(persona, acting_for.key, acting_for.user):
-                try:
-                    with self._connection.transaction():
-                        self._connection.execute(statement)
-                except psycopg.Error:
-                    return
+        persona = self._tenancy.context.seeding
+        for statement in acting(persona, acting_for.key, acting_for.user) if persona else ():
+            try:
+                with self._connection.transaction():
+                    self._connection.execute(statement)
+            except psycopg.Error:
+                return
 
     def _propose(self, relation: Relation, tenant: Tenant | None, attempt: int) -> Filled | str:
         """A row to try, or the reason why none can be made."""
@@ -161,7 +159,7 @@ class Seeder:
         if isinstance(dictated, str):
             return dictated
         row: Filled = {}
-        solved = memory.solved[self._serial % len(memory.solved)] if memory.solved and attempt < ATTEMPTS * 3 // 4 else {}
+        solved = self._solve(relation, dictated, tenant, attempt) if memory.failed_checks else {}
         for column in relation.columns:
             if column.generated or (column.name in memory.skipped and column.name not in dictated):
                 continue
@@ -263,12 +261,12 @@ class Seeder:
 
     # Learning from errors -------------------------------------------------------------------------------------------
 
-    def _learn(self, relation: Relation, proposal: Filled, problem: psycopg.Error, attempt: int) -> None:
+    def _learn(self, relation: Relation, problem: psycopg.Error, attempt: int) -> None:
         memory = self._memory[relation.oid]
         code, named = problem.sqlstate or "", problem.diag.constraint_name
-        if code == "23514" and named and self._solve(relation, proposal, named):
-            return
-        if code == "23514" and problem.diag.datatype_name:
+        if code == "23514" and named and named not in memory.failed_checks:
+            memory.failed_checks.add(named)
+        elif code == "23514" and problem.diag.datatype_name:
             self._advance(memory, [c for c in relation.columns if problem.diag.datatype_name in c.type])
         elif code == "23502" and problem.diag.column_name:
             memory.skipped.discard(problem.diag.column_name)
@@ -285,24 +283,20 @@ class Seeder:
         for column in affected:
             memory.choices[column.name] = memory.choices.get(column.name, 0) + 1
 
-    def _solve(self, relation: Relation, proposal: Filled, failed: str) -> bool:
-        """Ask the server which combinations of candidates pass every CHECK that has failed so far."""
-        memory = self._memory[relation.oid]
-        memory.failed_checks.add(failed)
-        checks = [c for c in self._catalog.constraints_of(relation.oid) if c.name in memory.failed_checks and c.expression]
+    def _solve(self, relation: Relation, dictated: Filled, tenant: Tenant | None, attempt: int) -> Filled:
+        """Ask the server which combinations of candidates pass every CHECK that has failed so far, and take one."""
+        failed = self._memory[relation.oid].failed_checks
+        checks = [c for c in self._catalog.constraints_of(relation.oid) if c.name in failed and c.expression]
         numbers = {number for c in checks for number in c.columns}
-        linked = [column for column in relation.columns if column.number in numbers]
-        tenant = next((t for t in self._tenants if t.key in proposal.values()), None)
-        dictated = self._dictated(relation, tenant)
+        linked = [column for column in relation.columns if column.number in numbers and not column.generated]
         pools: Mapping[str, tuple[str | None, ...]] = {
-            column.name: (proposal.get(column.name),)
-            if isinstance(dictated, dict) and column.name in dictated
+            column.name: (dictated[column.name],)
+            if column.name in dictated
             else (*self._pool(relation, column, tenant), *(() if column.not_null else (None,)))
             for column in linked
         }
         found = satisfying(self._connection, linked, pools, [c.expression or "true" for c in checks])
-        memory.solved = found
-        return bool(found)
+        return found[attempt % len(found)] if found else {}
 
 
 def _optional(relation: Relation, name: str) -> bool:

@@ -49,14 +49,21 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
             for statement in (role, *prepare, *leak.context, *leak.visits[-1].statements[:-1]):
                 connection.execute(statement)
             shown = connection.execute(leak.statement)
-            seen = [str(cell) for row in shown.fetchall() for cell in row] if shown.description else []
+            seen = _cells(shown, leak)
             connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
         except psycopg.Error as error:
             detail = "\n".join(filter(None, (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint, error.diag.context)))
             return leak.channel == "error" and leak.mark in detail
         if fingerprint:
             return connection.execute(fingerprint).fetchone() != before
-        return any(leak.mark in cell for cell in seen)
+        return any(cell == leak.mark if leak.key_column else leak.mark in cell for cell in seen)
+
+
+def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:
+    """Cells of the result as text; only the key column's, when the leak shows in it."""
+    names = [column.name for column in shown.description or ()]
+    wanted = [n for n, name in enumerate(names) if leak.key_column in ("", name)]
+    return [str(row[n]) for row in shown.fetchall() for n in wanted] if names else []
 
 
 def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:

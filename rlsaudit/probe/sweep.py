@@ -89,8 +89,10 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         _note_own(arena, attack, reply, transcript, tried)
     program = " ".join((*context, attack.statement))
     evidence = oracle.taint([reply], transcript.notices, arena.world, attack.tenant.key, program)
+    key_column = ""
     if evidence is None:
         evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
+        key_column = (arena.tenancy.of(attack.relation).key or "") if evidence else ""
     if evidence is None and after is not None:
         evidence = oracle.changed(before or arena.world.baseline, after, attack.tenant.key, arena.known)
     if evidence is not None:
@@ -109,6 +111,7 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
                 changed=evidence.relation,
                 without=without,
                 persona=persona.name,
+                key_column=key_column,
             )
         )
 

@@ -1,98 +1,42 @@
 """Predicates as solver terms: three-valued logic with errors, one session, any number of rows.
 
-A value is (error, null, value).  An error is not a value: a predicate that ends in one shows no row.  Evaluation order
-is the server's choice, so AND, OR and strict functions avoid an error where some order does (what the server does is
-then that result or an error).  Text, uuid and integers are numbers: constants keep their identity, casts between text
-and the others are an uninterpreted pair of functions of which one inverts the other.
+A value is (error, null, value).  An error is not a value: a predicate that ends in one shows no row.
+Evaluation order is the server's choice, so AND, OR and strict functions avoid an error where some order does
+(what the server does is then that result or an error).  Text, uuid and integers are numbers: constants keep
+their identity, casts between text and the others are an uninterpreted pair of functions of which one inverts
+the other.
 
-What is not modelled becomes a free value per row, or one per session when it cannot depend on the row: whatever holds
-for every free value holds on the server.  With ``opaque="error"`` the same things are errors, so that a result other
-than an error does not depend on them.
+What is not modelled becomes a free value per row, or one per session when it cannot depend on the row:
+whatever holds for every free value holds on the server.  With ``opaque="error"`` the same things are errors,
+so that a result other than an error does not depend on them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, depends_on_row, is_volatile, walk
 from rlsaudit.prove import smt
 from rlsaudit.prove.smt import FALSE, TRUE, Term
+from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, parsing, text_number
 
 SettingsState = Literal["any", "null", "empty"]
 """Settings free, all never set, or all ``''`` (what SET LOCAL leaves behind)."""
 
-_KINDS = {
-    "smallint": "integer", "integer": "integer", "bigint": "integer", "text": "text", "character varying": "text",
-    "name": "text", "boolean": "boolean", "uuid": "uuid",
-}  # fmt: skip
 _MODELLED = frozenset({"integer", "text", "boolean", "uuid"})
-_RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 # Types whose input function refuses the empty string.
 _NOT_EMPTY = frozenset(
-    {"json", "jsonb", "numeric", "real", "double precision", "date", "oid", "inet", "integer[]", "bigint[]", "uuid[]",
-     "timestamp with time zone", "timestamp without time zone", "text[]", "interval"}
+    {
+        "json", "jsonb", "numeric", "real", "double precision", "date", "oid", "inet", "interval",
+        "integer[]", "bigint[]", "uuid[]", "text[]",
+        "timestamp with time zone", "timestamp without time zone",
+    }
 )  # fmt: skip
 _SESSION = (e.Setting, e.SessionRole, e.Subquery)
 EMPTY_DOCUMENT: Term = smt.literal(0)
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
-_INTEGER = re.compile(r"[ \t\n]*[+-]?[0-9]+[ \t\n]*\Z")
-_TRUTHS = {
-    **dict.fromkeys(("true", "t", "yes", "on", "1"), True),
-    **dict.fromkeys(("false", "no", "off", "0"), False),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    error: Term
-    null: Term
-    value: Term
-    kind: str
-
-    @property
-    def is_null(self) -> Term:
-        return smt.conjunction([smt.negation(self.error), self.null])
-
-    @property
-    def is_known(self) -> Term:
-        return smt.conjunction([smt.negation(self.error), smt.negation(self.null)])
-
-    @property
-    def is_true(self) -> Term:
-        return smt.conjunction([self.is_known, self.value])
-
-    @property
-    def is_false(self) -> Term:
-        return smt.conjunction([self.is_known, smt.negation(self.value)])
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row under test and, inside subqueries, the witness rows by query number."""
-
-    label: str
-    witnesses: Mapping[int, str] = field(default_factory=dict)
-
-
-def kind_of(type_name: str) -> str:
-    return _KINDS.get(type_name, type_name)
-
-
-def text_number(text: str) -> int:
-    """A number for each text, different for different texts."""
-    return int.from_bytes(b"\x01" + text.encode("utf-8", "surrogatepass"), "big")
-
-
-def number_text(number: int) -> str | None:
-    """The text a number stands for, when it stands for one."""
-    if number <= 0:
-        return None
-    content = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return content[1:].decode("utf-8", "replace") if content[0] == 1 else None
 
 
 class Encoder:
@@ -121,7 +65,8 @@ class Encoder:
         return smt.truth(label) if kind == "boolean" else smt.number(label)
 
     def encode(self, expression: Expression, row: Row) -> Value:
-        """The value of an expression for a row.  One that does not depend on the row is the same for all rows."""
+        """The value of an expression for a row.  One that does not depend on the row is the same for all
+        rows."""
         shareable = not depends_on_row(expression) and not is_volatile(expression)
         if shareable and row.witnesses:
             shareable = not any(isinstance(part, e.Column) for part in walk(expression))
@@ -130,6 +75,13 @@ class Encoder:
         if expression not in self.shared:
             self.shared[expression] = self._encode(expression, row)
         return self.shared[expression]
+
+    def condition(self, expression: Expression, row: Row) -> Value:
+        """``encode`` of what the server takes for a boolean, also where its type was not understood."""
+        value = self.encode(expression, row)
+        return (
+            value if value.kind == "boolean" else self.unknown(f"a condition of type {value.kind}", "boolean")
+        )
 
     def all(self, expressions: Iterable[Expression], row: Row) -> list[Value]:
         return [self.encode(expression, row) for expression in expressions]
@@ -176,13 +128,13 @@ class Encoder:
             value = self.fresh(kind, name)
             not_null = column.not_null or (column.level == 0 and column.name in self.not_null)
             null = FALSE if not_null else self.fresh("boolean", f"{name} is null")
-            limit = _RANGES.get(column.type)
+            limit = RANGES.get(column.type)
             if limit is not None:
                 self.constraints += [smt.ordered("<", value, limit), smt.ordered(">=", value, -limit)]
             self.columns[key] = Value(FALSE, null, value, kind)
         return self.columns[key]
 
-    def constant(self, constant: e.Constant, row: Row) -> Value:
+    def constant(self, constant: e.Constant, _: Row) -> Value:
         kind = kind_of(constant.type)
         if constant.value is None:
             return Value(FALSE, TRUE, self.fresh(kind), kind)
@@ -192,7 +144,7 @@ class Encoder:
             return Value(FALSE, FALSE, smt.literal(int(constant.value)), kind)
         if kind == "boolean":
             return Value(FALSE, FALSE, smt.literal(constant.value == "true"), kind)
-        if kind == "uuid" and _UUID.match(constant.value):
+        if kind == "uuid" and UUID_TEXT.match(constant.value):
             return Value(FALSE, FALSE, smt.literal(int(constant.value.replace("-", ""), 16)), kind)
         # Same bytes, same value; nothing is said of different bytes, which may be equal (1.0 and 1.00).
         return Value(FALSE, FALSE, self.fresh(kind, f"constant {constant.type} {constant.value}"), kind)
@@ -201,7 +153,7 @@ class Encoder:
         self.texts[text] = None
         return smt.literal(text_number(text))
 
-    def setting(self, setting: e.Setting, row: Row) -> Value:
+    def setting(self, setting: e.Setting, _: Row) -> Value:
         if self.state == "any" or "." not in setting.name:
             # A setting that the server itself defines is never missing; what it holds then is not known.
             if self.state != "any":
@@ -213,7 +165,7 @@ class Encoder:
             return Value(FALSE, FALSE, self.text(""), "text")
         return Value(smt.literal(not setting.missing_ok), TRUE, self.text(""), "text")
 
-    def session_role(self, role: e.SessionRole, row: Row) -> Value:
+    def session_role(self, role: e.SessionRole, _: Row) -> Value:
         if role.which == "current_user" and self.role is not None:
             return Value(FALSE, FALSE, self.text(self.role), "text")
         return Value(FALSE, FALSE, smt.number(role.which), "text")
@@ -282,7 +234,7 @@ class Encoder:
         return Value(smt.disjunction([left.error, right.error]), FALSE, value, "boolean")
 
     def conjunction(self, conjunction: e.And, row: Row) -> Value:
-        values = self.all(conjunction.arguments, row)
+        values = [self.condition(argument, row) for argument in conjunction.arguments]
         false = smt.disjunction(v.is_false for v in values)
         error = smt.conjunction([smt.negation(false), smt.disjunction(v.error for v in values)])
         null = smt.conjunction([smt.negation(false), smt.disjunction(v.is_null for v in values)])
@@ -294,7 +246,7 @@ class Encoder:
         )
 
     def negation(self, negation: e.Not, row: Row) -> Value:
-        return self.negated(self.encode(negation.argument, row))
+        return self.negated(self.condition(negation.argument, row))
 
     def negated(self, value: Value) -> Value:
         return replace(value, value=smt.negation(value.value))
@@ -304,11 +256,8 @@ class Encoder:
         return Value(value.error, FALSE, value.null if test.is_null else smt.negation(value.null), "boolean")
 
     def boolean_test(self, test: e.BooleanTest, row: Row) -> Value:
-        value = self.encode(test.argument, row)
-        if test.value is None:
-            result = value.null
-        else:
-            result = value.is_true if test.value else value.is_false
+        value = self.condition(test.argument, row)
+        result = {None: value.null, True: value.is_true, False: value.is_false}[test.value]
         return Value(value.error, FALSE, smt.negation(result) if test.negated else result, "boolean")
 
     def choice(self, condition: Term, then: Value, otherwise: Value) -> Value:
@@ -339,7 +288,7 @@ class Encoder:
     def case(self, case: e.Case, row: Row) -> Value:
         result = self.encode(case.default, row)
         for condition, then in reversed(case.branches):
-            tested = self.encode(condition, row)
+            tested = self.condition(condition, row)
             result = self.choice(tested.is_true, self.encode(then, row), result)
             result = replace(result, error=smt.disjunction([tested.error, result.error]))
         return result
@@ -386,7 +335,7 @@ class Encoder:
             result = replace(result, null=FALSE)
         premise = result.is_known if subquery.kind == "scalar" else result.is_true
         conclusions = [
-            self.encode(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None
+            self.condition(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None
         ]
         if subquery.kind == "scalar" and subquery.target is not None:
             target = self.encode(subquery.target, inner)
@@ -398,8 +347,8 @@ class Encoder:
 
     def _without_relations(self, subquery: e.Subquery, row: Row, kind: str) -> Value:
         """``(SELECT expression WHERE condition)``: one row or none."""
-        met = TRUE if subquery.condition is None else self.encode(subquery.condition, row).is_true
-        failed = FALSE if subquery.condition is None else self.encode(subquery.condition, row).error
+        condition = None if subquery.condition is None else self.condition(subquery.condition, row)
+        met, failed = (TRUE, FALSE) if condition is None else (condition.is_true, condition.error)
         match subquery.kind:
             case "exists":
                 return Value(failed, FALSE, met, kind)
@@ -412,15 +361,16 @@ class Encoder:
                 return self.encode(subquery.test, row)
         return self.unknown("a subquery", kind)
 
-    def opaque_part(self, opaque: e.Opaque, row: Row) -> Value:
+    def opaque_part(self, opaque: e.Opaque, _: Row) -> Value:
         return self.unknown(opaque.why, kind_of(opaque.type))
 
     def facts(self) -> list[Term]:
-        """The constraints, with what the server's input functions make of every text constant in the question."""
+        """The constraints, with what the server's input functions make of every text constant in the
+        question."""
         known: list[Term] = []
         for kind, type_name in self.parsed:
             for text in self.texts:
-                known += _parsing(kind, type_name, text)
+                known += parsing(kind, type_name, text)
         return [*self.constraints, *known]
 
 
@@ -429,33 +379,6 @@ def _reads_session(call: e.Call) -> bool:
     given = {part for argument in call.arguments for part in walk(argument)}
     body = () if call.inlined is None else walk(call.inlined)
     return any(isinstance(part, _SESSION) and part not in given for part in body)
-
-
-def _parsing(kind: str, type_name: str, text: str) -> list[Term]:
-    term = smt.literal(text_number(text))
-    valid = smt.function(f"valid {type_name}", to_truth=True)(term)
-    read = _read(kind, type_name, text)
-    if read == "unknown":
-        return []
-    if read is None:
-        return [smt.negation(valid)]
-    parse = smt.function(f"parse {kind}", to_truth=kind == "boolean")
-    return [valid, smt.equal(parse(term), smt.literal(read))]
-
-
-def _read(kind: str, type_name: str, text: str) -> int | bool | None | Literal["unknown"]:
-    """What the type's input function gives: a value, None for an error, ``unknown`` where versions or forms differ."""
-    if kind == "uuid":
-        if _UUID.match(text):
-            return int(text.replace("-", ""), 16)
-        return None if len(re.findall(r"[0-9a-fA-F]", text)) != 32 else "unknown"
-    if kind == "boolean":
-        return _TRUTHS.get(text, None if not text.strip() else "unknown")
-    if _INTEGER.match(text):
-        number = int(text)
-        limit = _RANGES[type_name]
-        return number if -limit <= number < limit else None
-    return "unknown" if any(character.isdigit() for character in text) else None
 
 
 _Handler = Callable[[Encoder, Expression, Row], Value]

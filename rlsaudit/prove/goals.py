@@ -1,6 +1,7 @@
 """Questions about predicates, decided by the solver; each answer is one of holds, violated and unknown.
 
-``holds`` is sound for everything the encoding models; ``violated`` comes with a model that uses nothing opaque.
+``holds`` is sound for everything the encoding models; ``violated`` comes with a model that uses nothing
+opaque.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from uuid import UUID
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.prove import smt
-from rlsaudit.prove.encode import Encoder, Row, SettingsState, Value, number_text
+from rlsaudit.prove.encode import Encoder, SettingsState
 from rlsaudit.prove.smt import Term
+from rlsaudit.prove.values import Row, Value, number_text
 
 Outcome = Literal[True, False, None, "error"]
 OUTCOMES: tuple[Outcome, ...] = (True, False, None, "error")
@@ -40,7 +42,15 @@ class Session:
 
 
 def refute(violation: Callable[[Encoder], Iterable[Term]], session: Session) -> Answer:
-    """Looks for a session and rows that fulfil ``violation``; first over all opaque values, then without them."""
+    """Looks for a session and rows that fulfil ``violation``; first over all opaque values, then without
+    them."""
+    try:
+        return _refute(violation, session)
+    except (smt.SolverError, RecursionError):
+        return Answer("unknown", unknowns=("an expression that does not fit together",))
+
+
+def _refute(violation: Callable[[Encoder], Iterable[Term]], session: Session) -> Answer:
     encoder = _encoder(session, "any")
     terms = list(violation(encoder))
     model = smt.solve([*terms, *encoder.facts()])
@@ -65,7 +75,8 @@ def _encoder(session: Session, opaque: Literal["any", "error"]) -> Encoder:
 def keys_agree(
     first: Expression, second: Expression, key: e.Column, session: Session, *, null_allowed: bool = False
 ) -> Answer:
-    """Whether a row that fulfils ``first`` and one that fulfils ``second`` in one session have the same key, not NULL.
+    """Whether a row that fulfils ``first`` and one that fulfils ``second`` in one session have the same key,
+    not NULL.
 
     With ``null_allowed`` rows without a key are nobody's and are left out.
     """
@@ -75,8 +86,8 @@ def keys_agree(
         keys = encoder.column(key, one), encoder.column(key, other)
         differ = smt.negation(smt.equal(keys[0].value, keys[1].value))
         nulls = smt.disjunction(value.null for value in keys)
-        yield encoder.encode(first, one).is_true
-        yield encoder.encode(second, other).is_true
+        yield encoder.condition(first, one).is_true
+        yield encoder.condition(second, other).is_true
         if null_allowed:
             yield smt.conjunction([smt.negation(nulls), differ])
         else:
@@ -91,8 +102,8 @@ def columns_overlap(predicate: Expression, columns: tuple[e.Column, ...], sessio
     def violation(encoder: Encoder) -> Iterable[Term]:
         one, other = Row("row 1"), Row("row 2")
         values = [[encoder.column(column, row) for column in columns] for row in (one, other)]
-        yield encoder.encode(predicate, one).is_true
-        yield encoder.encode(predicate, other).is_true
+        yield encoder.condition(predicate, one).is_true
+        yield encoder.condition(predicate, other).is_true
         for left in values[0]:
             for right in values[1]:
                 same = smt.conjunction(
@@ -116,7 +127,7 @@ def nothing_visible(
     def violation(encoder: Encoder) -> Iterable[Term]:
         row = Row("row 1")
         value = encoder.column(key, row)
-        yield encoder.encode(predicate, row).is_true
+        yield encoder.condition(predicate, row).is_true
         if null_allowed:
             yield smt.negation(value.null)
         if empty_allowed and value.kind == "text":
@@ -127,13 +138,14 @@ def nothing_visible(
 
 @lru_cache(maxsize=4096)
 def always_true(predicate: Expression, *, not_null: frozenset[str] = frozenset()) -> bool:
-    """Proven true for every row and every session (``1 = 1``, ``key = key``); ``not_null`` columns are taken to hold one.
+    """Proven true for every row and every session (``1 = 1``, ``key = key``); ``not_null`` columns are taken
+    to hold one.
 
     False also when it cannot be decided.
     """
 
     def violation(encoder: Encoder) -> Iterable[Term]:
-        yield smt.negation(encoder.encode(predicate, Row("row")).is_true)
+        yield smt.negation(encoder.condition(predicate, Row("row")).is_true)
 
     return refute(violation, Session(not_null=not_null)).verdict == "holds"
 
@@ -142,14 +154,16 @@ def always_true(predicate: Expression, *, not_null: frozenset[str] = frozenset()
 def true_without_context(
     predicate: Expression, state: SettingsState, *, key: str | None = None
 ) -> bool | None:
-    """Whether the predicate can be true while all settings are in ``state``, for a row whose ``key`` is not NULL.
+    """Whether the predicate can be true while all settings are in ``state``, for a row whose ``key`` is not
+    NULL.
 
-    None when it depends on something not modelled.  For ``empty``, rows whose text key is itself '' are left out.
+    None when it depends on something not modelled.  For ``empty``, rows whose text key is itself '' are left
+    out.
     """
 
     def violation(encoder: Encoder) -> Iterable[Term]:
         row = Row("row")
-        yield encoder.encode(predicate, row).is_true
+        yield encoder.condition(predicate, row).is_true
         column = next(
             (c for c in e.walk(predicate) if isinstance(c, e.Column) and c.level == 0 and c.name == key), None
         )
@@ -171,7 +185,7 @@ def outcome(predicate: Expression, state: SettingsState = "any") -> frozenset[Ou
 
 def _possible(predicate: Expression, state: SettingsState, result: Outcome) -> bool:
     def violation(encoder: Encoder) -> Iterable[Term]:
-        value = encoder.encode(predicate, Row("row"))
+        value = encoder.condition(predicate, Row("row"))
         if result is None:
             yield value.is_null
         elif result == "error":
@@ -183,7 +197,8 @@ def _possible(predicate: Expression, state: SettingsState, result: Outcome) -> b
 
 
 def _witness(encoder: Encoder, model: smt.Model) -> str:
-    """Columns and settings of the model, as text; every value is the solver's invention or a constant of a policy."""
+    """Columns and settings of the model, as text; every value is the solver's invention or a constant of a
+    policy."""
     parts = []
     for (label, _, _), value in sorted(encoder.columns.items(), key=lambda item: item[0]):
         name = str(value.value)

@@ -8,8 +8,8 @@ from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, comparisons, depends_on_row, walk
-from rlsaudit.prove.encode import kind_of
 from rlsaudit.prove.goals import Answer, Session, columns_overlap, keys_agree, nothing_visible
+from rlsaudit.prove.values import kind_of
 
 Verdict = Literal["proven", "refuted", "unknown"]
 Side = Literal["old", "new"]
@@ -109,7 +109,8 @@ def _disagreement(question: Question, first: Bound, second: Bound, answer: Answe
 
 
 def _parties(question: Question, predicate: Expression) -> tuple[e.Column, ...]:
-    """The key and other columns of its type that are compared with the session's own tenant; empty without the key."""
+    """The key and other columns of its type that are compared with the session's own tenant; empty without
+    the key."""
     found = {
         comparison.column.number: comparison.column
         for comparison in comparisons(predicate)

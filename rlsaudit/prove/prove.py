@@ -1,11 +1,13 @@
-"""Proves, for each tenant relation, application role and command, that one session reaches rows of one tenant only.
+"""Proves, for each tenant relation, application role and command, that one session reaches rows of one tenant
+only.
 
-The goal has two parts.  Any two rows that pass the policies in one session have the same tenant key, not NULL; and
-with every setting unset, or every setting ``''``, no row passes.  For INSERT the rows are those WITH CHECK admits, for
-UPDATE the old rows and the new ones and each against the other.  Only the command's own policies count, since a
-statement that reads no column is not bound by the SELECT policies.
+The goal has two parts.  Any two rows that pass the policies in one session have the same tenant key, not
+NULL; and with every setting unset, or every setting ``''``, no row passes.  For INSERT the rows are those
+WITH CHECK admits, for UPDATE the old rows and the new ones and each against the other.  Only the command's
+own policies count, since a statement that reads no column is not bound by the SELECT policies.
 
-Sound for what is modelled: direct access under row security.  Views, functions, triggers and foreign keys are not.
+Sound for what is modelled: direct access under row security.  Views, functions, triggers and foreign keys are
+not.
 """
 
 from __future__ import annotations
@@ -50,10 +52,11 @@ class Proof:
 
 
 def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[Proof, ...]:
-    """One Proof for each tenant relation with a key column of its own × application role that row security binds ×
-    command, in catalog order."""
+    """One Proof for each tenant relation with a key column of its own × application role that row security
+    binds × command, in catalog order."""
     answers: dict[Question, Result] = {}
     asked: list[tuple[Proof, Question]] = []
+    compared = _tenant_settings(catalog, tenancy)
     for oid in tenancy.tenant_data():
         classified, relation = tenancy.of(oid), catalog.relation(oid)
         key = relation.column(classified.key) if classified.key and not classified.path else None
@@ -62,20 +65,47 @@ def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[P
         for role in tenancy.roles:
             if visibility.exempt(role.oid, relation) is not None:
                 continue
+            subject = _Subject(catalog, tenancy, visibility, classified, relation, key, role, compared)
             for command in COMMANDS:
-                subject = _Subject(catalog, tenancy, visibility, classified, relation, key, role)
                 question = subject.question(command)
                 if question not in answers:
                     answers[question] = judge(question)
                 result = answers[question]
-                goal = f"all {_ROWS[command]} have one {key.name}, and there are none while the context is missing"
+                goal = (
+                    f"all {_ROWS[command]} have one {key.name}; there are none while the context is missing"
+                )
                 asked.append((Proof(oid, role.oid, command, result.verdict, result.reason, goal), question))
     return _one_context(asked)
 
 
+def _tenant_settings(catalog: Catalog, tenancy: Tenancy) -> frozenset[str]:
+    """Settings that policies compare with a tenant key, not by way of another relation."""
+    found: set[str] = set()
+    for policy in catalog.policies:
+        classified = tenancy.relations.get(policy.relation)
+        sides = (policy_predicate(catalog, policy, "using"), policy_predicate(catalog, policy, "check"))
+        for predicate in sides:
+            if predicate is None or classified is None or classified.path:
+                continue
+            for comparison in comparisons(predicate):
+                if comparison.column.name == classified.key and not _indirect(comparison.other):
+                    found |= settings(comparison.other, catalog)
+    return frozenset(found)
+
+
+def _indirect(expression: Expression) -> bool:
+    """Whether it looks something up: a relation, or code that is not read."""
+    return any(
+        isinstance(part, e.Opaque)
+        or (isinstance(part, e.Subquery) and (bool(part.relations) or not part.plain))
+        or (isinstance(part, e.Call) and part.user and part.inlined is None)
+        for part in walk(expression)
+    )
+
+
 def _one_context(asked: list[tuple[Proof, Question]]) -> tuple[Proof, ...]:
-    """The proofs, less those that bind rows to other settings than as many of the role's other proofs do: one tenant,
-    but perhaps another one than the session acts for."""
+    """The proofs, less those that bind rows to other settings than as many of the role's other proofs do: one
+    tenant, but perhaps another one than the session acts for."""
     usual: dict[int, Counter[frozenset[str]]] = {}
     for proof, question in asked:
         if proof.verdict == "proven" and question.context:
@@ -108,6 +138,8 @@ class _Subject:
     relation: Relation
     key: Column
     role: ApplicationRole
+    tenant_settings: frozenset[str]
+    """Settings that some policy compares with a tenant key; others may say which user acts."""
 
     def question(self, command: Command) -> Question:
         catalog = self.catalog
@@ -158,12 +190,15 @@ class _Subject:
     def _principals(self, predicates: list[Expression]) -> tuple[e.Column, ...]:
         named = self.tenancy.principal_columns.get(self.relation.oid, ())
         personal = self.classified.kind in ("membership", "principal")
-        compared = {c.column.name: c.column for p in predicates for c in comparisons(p) if c.exact}
-        return tuple(
-            column
-            for name, column in sorted(compared.items())
-            if name != self.key.name and (personal or name in named)
-        )
+        found: dict[str, e.Column] = {}
+        for comparison in (c for predicate in predicates for c in comparisons(predicate) if c.exact):
+            context = settings(comparison.other, self.catalog)
+            users = bool(context) and not context & self.tenant_settings
+            if comparison.column.name != self.key.name and (
+                personal or users or comparison.column.name in named
+            ):
+                found[comparison.column.name] = comparison.column
+        return tuple(column for _, column in sorted(found.items()))
 
     def _defaults(self) -> frozenset[str]:
         database = self.catalog.server.database
@@ -175,9 +210,11 @@ class _Subject:
 
 
 def combined(catalog: Catalog, policies: Iterable[Policy], side: Side) -> Expression | None:
-    """The condition that the server applies: permissive policies ORed, restrictive ones ANDed; None admits no row.
+    """The condition that the server applies: permissive policies ORed, restrictive ones ANDed; None admits no
+    row.
 
-    New rows are held against WITH CHECK, or USING where there is none.  A policy without either bounds nothing.
+    New rows are held against WITH CHECK, or USING where there is none.  A policy without either bounds
+    nothing.
     """
     permissive: list[Expression] = []
     restrictive: list[Expression] = []

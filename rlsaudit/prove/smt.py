@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import z3
 
 Term: TypeAlias = Any
 """A solver expression; the library carries no types."""
+
+SolverError: type[Exception] = z3.Z3Exception
+"""What the library raises for terms that do not fit together."""
 
 MILLISECONDS = 2000
 SEED = 7
@@ -95,6 +98,3 @@ def _plain(term: Term) -> int | bool | None:
     if z3.is_true(term) or z3.is_false(term):
         return bool(z3.is_true(term))
     return None
-
-
-Answer = Literal["yes", "no", "unknown"]

@@ -27,15 +27,18 @@ _SKIPPED = frozenset(
 )
 """Settings of a role that could keep it from connecting to a server with other files."""
 
+_RECENT = {"require_auth": "", "load_balance_hosts": "disable", "sslnegotiation": "postgres"}
+"""Defaults of connection options that the libpq of an older pg_dump refuses to hear of."""
+
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
 def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tuple[str, ...]:
     """Create ``dbname`` in the scratch server as a copy, without rows, of the database that ``dsn`` opens.
 
-    Roles, their attributes, memberships and settings come from ``catalog``, without passwords; everything else
-    from pg_dump, which only reads.  Returns notes on what differs.  Raises NotTrustworthy: an extension that the
-    scratch server lacks, a target newer than pg_dump, a schema that cannot be dumped or restored.
+    Roles, their attributes, memberships and settings come from ``catalog``, without passwords; everything
+    else from pg_dump, which only reads.  Returns notes on what differs.  Raises NotTrustworthy: an extension
+    that the scratch server lacks, a target newer than pg_dump, a schema that cannot be dumped or restored.
     """
     _check_version(catalog, server)
     with server.connect() as connection:
@@ -57,8 +60,8 @@ def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tup
     notes += [note for note in loaded.notes if not note.startswith(expected)]
     if catalog.server.major != server.major:
         notes.append(
-            f"the target runs PostgreSQL {catalog.server.version}, the scratch copy {server.version}: behaviour that "
-            "changed in between is not covered"
+            f"the target runs PostgreSQL {catalog.server.version}, the scratch copy {server.version}: "
+            "behaviour that changed in between is not covered"
         )
     return tuple(dict.fromkeys(notes))
 
@@ -66,8 +69,9 @@ def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tup
 def _check_version(catalog: Catalog, server: ScratchServer) -> None:
     if catalog.server.major > server.major:
         raise NotTrustworthy(
-            f"the target runs PostgreSQL {catalog.server.major}, newer than the scratch server ({server.major}), so "
-            f"it cannot be copied; name the bin directory of a PostgreSQL {catalog.server.major} with --pg-bin"
+            f"the target runs PostgreSQL {catalog.server.major}, newer than the scratch server "
+            f"({server.major}), so it cannot be copied; name the bin directory of a PostgreSQL "
+            f"{catalog.server.major} with --pg-bin"
         )
 
 
@@ -77,15 +81,16 @@ def _check_extensions(catalog: Catalog, connection: Connection, version: str) ->
     missing = sorted({extension.name for extension in catalog.extensions} - available)
     if missing:
         raise NotTrustworthy(
-            f"the scratch server (PostgreSQL {version}) lacks the target's extension {', '.join(missing)}; name the "
-            "bin directory of a server that has it with --pg-bin, or run only the audit, which needs no copy"
+            f"the scratch server (PostgreSQL {version}) lacks the target's extension {', '.join(missing)}; "
+            "name the bin directory of a server that has it with --pg-bin, or run only the audit, "
+            "which needs no copy"
         )
 
 
 def _dump(dsn: str, program: Path) -> str:
-    """What pg_dump prints of the target; it runs as the user we are, who may have a passfile and certificates."""
+    """What pg_dump prints of the target; it runs as ourselves, who may have a passfile and certificates."""
     given = parameters(dsn)
-    environment = dict(os.environ)
+    environment = {**os.environ, "LC_ALL": "C"}
     password = given.pop("password", None)
     if password is not None:
         environment["PGPASSWORD"] = password
@@ -93,6 +98,7 @@ def _dump(dsn: str, program: Path) -> str:
         raise NotTrustworthy(
             "pg_dump cannot be given an sslpassword without showing it to other users; use a key without one"
         )
+    given = {name: value for name, value in given.items() if _RECENT.get(name) != value}
     given.setdefault("application_name", "rlsaudit")
     given.setdefault("connect_timeout", "10")
     options = ["--schema-only", "--create", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s"]
@@ -137,8 +143,8 @@ def _make_roles(catalog: Catalog, connection: Connection, notes: list[str]) -> N
         if role.name == _SUPERUSER:
             if not role.superuser:
                 notes.append(
-                    f"role {_SUPERUSER} is no superuser on the target but is one on the scratch server: what it owns "
-                    "is tested with more rights than it has"
+                    f"role {_SUPERUSER} is no superuser on the target but is one on the scratch server: "
+                    "what it owns is tested with more rights than it has"
                 )
         elif not role.predefined:
             verb = "ALTER" if role.name in existing else "CREATE"
@@ -192,9 +198,8 @@ def _apply_settings(catalog: Catalog, connection: Connection, notes: list[str]) 
         try:
             connection.execute(statement)
         except psycopg.Error as error:
-            notes.append(
-                f"setting {setting.name} of {who} is left out of the scratch copy: {error.diag.message_primary}"
-            )
+            reason = error.diag.message_primary
+            notes.append(f"setting {setting.name} of {who} is left out of the scratch copy: {reason}")
 
 
 def _setting_value(setting: Setting) -> sql.Composable:

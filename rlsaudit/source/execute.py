@@ -245,6 +245,8 @@ class Executor:
                 "directory of a server that has it with --pg-bin, or leave it out if no policy depends on it"
             )
         hint = f" (hint: {error.diag.message_hint})" if error.diag.message_hint else ""
+        if message.endswith('at or near ":"'):
+            hint = " (hint: a psql variable that is not set; give it a value with \\set first)"
         return UsageError(f"{where}: {excerpt}: {redact(_one_line(message + hint))}")
 
 

@@ -66,7 +66,8 @@ def included(name: str, by: SqlFile, *, relative: bool) -> SqlFile:
     inside = [path for base in bases if (path := (base / name).resolve()).is_relative_to(root)]
     if not inside:
         raise UsageError(
-            f"\\i {name}: lies outside {root}; only files of the source's own directory are read"
+            f"\\i {name}: lies outside {root}, and only files below it are read; name a file that is above "
+            "both, or pipe the files in order to standard input"
         )
     found = next((path for path in inside if path.is_file()), None)
     if found is None:

@@ -16,7 +16,8 @@ _FLYWAY = re.compile(r"([VR])(\d+(?:[._]\d+)*)?__", re.IGNORECASE)
 # goose, sql-migrate, dbmate, rambler; then tern and MyBatis, which mark only where undoing begins.
 _UP = re.compile(r"\s*--\s*(?:\+goose|\+migrate|migrate:|rambler)\s*up\b", re.IGNORECASE)
 _DOWN = re.compile(
-    r"\s*(?:--\s*(?:\+goose|\+migrate|migrate:|rambler)\s*down\b|---- create above / drop below ----|--\s*//\s*@UNDO\b)",
+    r"\s*(?:--\s*(?:\+goose|\+migrate|migrate:|rambler)\s*down\b|---- create above / drop below ----"
+    r"|--\s*//\s*@UNDO\b)",
     re.IGNORECASE,
 )
 

@@ -15,7 +15,7 @@ Kind = Literal["file", "directory", "stdin", "dsn", "snapshot"]
 
 
 def detect(source: str) -> Kind:
-    """``-`` is standard input; a URI or ``keyword=value`` (or nothing: PG* variables) a DSN; the rest are paths.
+    """``-`` is standard input; a URI, ``keyword=value`` or nothing (PG* variables) a DSN; the rest are paths.
 
     A file whose name ends in .json is a snapshot.  Raises UsageError, in one line, for a path that does not
     exist and for a URI that is not PostgreSQL's.
@@ -36,8 +36,8 @@ def detect(source: str) -> Kind:
     if looks_like_dsn(source):
         return "dsn"
     raise UsageError(
-        f"{redact(source)}: no such file or directory; SOURCE is an SQL file, a directory of migrations, a saved "
-        "snapshot (.json), - or a connection string"
+        f"{redact(source)}: no such file or directory; SOURCE is an SQL file, a directory of migrations, "
+        "a saved snapshot (.json), - or a connection string"
     )
 
 

@@ -56,6 +56,7 @@ class _Splitter:
         self.position = 0
         self.line = 1
         self.counted = 0
+        self.removed: tuple[int, int] = (0, 0)
         self.branches: list[_Branch] = []
         self.expanding: list[str] = []
         self.mode = ""
@@ -96,6 +97,10 @@ class _Splitter:
         if not self.expanding and position >= self.counted:
             self.line += self.text.count("\n", self.counted, position)
             self.counted = position
+            newline, lines = self.removed
+            if position > newline:
+                self.line += lines
+                self.removed = (0, 0)
         return self.line
 
     def _refuse(self, what: str, line: int | None = None) -> UsageError:
@@ -231,14 +236,14 @@ class _Splitter:
         newline = self.text.find("\n", position)
         if newline < 0:
             return "", self.line, position
-        line = self._line_at(newline) + 1
+        line = self._line_at(newline) + 1 + self.removed[1]
         end = _DATA_END.search(self.text, newline + 1)
         stop, after = (end.start(), end.end()) if end else (len(self.text), len(self.text))
         data = self.text[newline + 1 : stop]
         if not self.text[position:newline].strip():
             return data, line, after
-        padding = "\n" * self.text.count("\n", newline, after)
-        self.text = self.text[:newline] + padding + self.text[after:]
+        self.removed = newline, self.removed[1] + self.text.count("\n", newline, after)
+        self.text = self.text[:newline] + self.text[after:]
         return data, line, position
 
     def _finish(self, ending: Ending, *, argument: str = "", data: str | None = None, line: int = 0) -> None:

@@ -36,7 +36,8 @@ def infer_context(
     personas = tuple(_personas(values, settings, wrappers))
     said = "; ".join(f"{source} = {' or '.join(options)}" for source, options in sorted(values.items()) if source.setting != ROLE)
     through = f", set through {', '.join(f.signature for f in wrappers)}" if wrappers else ""
-    return Context(personas, settings, why=f"policies, functions and triggers read {said}{through}")
+    direct = next(iter(_personas(values, settings, ())))
+    return Context(personas, direct, settings, why=f"policies, functions and triggers read {said}{through}")
 
 
 def set_by(function: Function) -> frozenset[str]:

@@ -63,12 +63,19 @@ class Context:
     """How a session says for whom it acts."""
 
     personas: tuple[Persona, ...] = ()
+    direct: Persona | None = None
+    """The settings set one by one, past any function that would check them: for seeding, when nothing is there yet."""
     settings: tuple[str, ...] = ()
     """Names of the settings that policies and their functions read."""
     reset: tuple[str, ...] = ()
     """Statements a pool runs at check-in, e.g. ``DISCARD ALL``."""
     why: str = ""
     declared: bool = False
+
+    @property
+    def seeding(self) -> Persona | None:
+        """How to act for a tenant while its rows are being made."""
+        return self.direct or next(iter(self.personas), None)
 
 
 @dataclass(frozen=True, slots=True)

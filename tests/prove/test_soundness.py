@@ -32,11 +32,14 @@ X, Y = "current_setting('app.x', true)", "current_setting('app.y', true)"
 SETUP = f"""
 CREATE ROLE sound_app;
 CREATE TABLE m (u text, k int);
-INSERT INTO m SELECT u, k FROM unnest(ARRAY['', '1', '2', NULL]) u, generate_series(1, 2) k WHERE u IS NULL OR u <> k::text;
+INSERT INTO m SELECT u, k FROM unnest(ARRAY['', '1', '2', NULL]) u, generate_series(1, 2) k
+  WHERE u IS NULL OR u <> k::text;
 GRANT SELECT ON m TO sound_app;
 CREATE FUNCTION of_sql() RETURNS int STABLE LANGUAGE sql AS $$ SELECT NULLIF({X}, '')::int $$;
-CREATE FUNCTION of_plpgsql() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN NULLIF({Y}, ''); END $$;
-CREATE FUNCTION of_argument(a int, b int) RETURNS boolean STABLE STRICT BEGIN ATOMIC SELECT a = b OR b = 2; END;
+CREATE FUNCTION of_plpgsql() RETURNS text STABLE LANGUAGE plpgsql AS
+  $$ BEGIN RETURN NULLIF({Y}, ''); END $$;
+CREATE FUNCTION of_argument(a int, b int) RETURNS boolean STABLE STRICT
+  BEGIN ATOMIC SELECT a = b OR b = 2; END;
 CREATE FUNCTION opaque(a int) RETURNS boolean STABLE LANGUAGE plpgsql AS
   $$ DECLARE r boolean; BEGIN r := a = 1; RETURN r; END $$;
 CREATE TABLE t (id int, k_int int, k_text text, a int, f boolean);
@@ -59,7 +62,9 @@ END $$;
 
 
 def texts(depth: int) -> st.SearchStrategy[str]:
-    leaves = st.sampled_from([X, Y, "current_setting('app.x')", "k_text", "of_plpgsql()", "''::text", "'1'::text"])
+    leaves = st.sampled_from(
+        [X, Y, "current_setting('app.x')", "k_text", "of_plpgsql()", "''::text", "'1'::text"]
+    )
     if depth == 0:
         return leaves
     t, i, b = texts(depth - 1), ints(depth - 1), bools(depth - 1)
@@ -75,7 +80,9 @@ def texts(depth: int) -> st.SearchStrategy[str]:
 
 
 def ints(depth: int) -> st.SearchStrategy[str]:
-    leaves = st.sampled_from(["k_int", "a", "of_sql()", "1", "NULL::int", f"NULLIF({X}, '')::int", f"({Y})::int"])
+    leaves = st.sampled_from(
+        ["k_int", "a", "of_sql()", "1", "NULL::int", f"NULLIF({X}, '')::int", f"({Y})::int"]
+    )
     if depth == 0:
         return leaves
     t, i, b = texts(depth - 1), ints(depth - 1), bools(depth - 1)
@@ -93,7 +100,16 @@ def ints(depth: int) -> st.SearchStrategy[str]:
 
 def bools(depth: int) -> st.SearchStrategy[str]:
     leaves = st.sampled_from(
-        ["f", "true", "false", f"k_text = {X}", "k_int = of_sql()", f"k_int::text = {Y}", "a = k_int", f"{X} IS NULL"]
+        [
+            "f",
+            "true",
+            "false",
+            f"k_text = {X}",
+            "k_int = of_sql()",
+            f"k_int::text = {Y}",
+            "a = k_int",
+            f"{X} IS NULL",
+        ]
     )
     if depth == 0:
         return leaves
@@ -106,9 +122,9 @@ def bools(depth: int) -> st.SearchStrategy[str]:
         st.tuples(b, b).map("({0[0]} AND {0[1]})".format),
         st.tuples(b, b).map("({0[0]} OR {0[1]})".format),
         b.map("(NOT {})".format),
-        st.tuples(b, st.sampled_from(["TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "UNKNOWN", "NOT UNKNOWN"])).map(
-            "({0[0]} IS {0[1]})".format
-        ),
+        st.tuples(
+            b, st.sampled_from(["TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "UNKNOWN", "NOT UNKNOWN"])
+        ).map("({0[0]} IS {0[1]})".format),
         st.tuples(st.one_of(t, i), st.sampled_from(["NULL", "NOT NULL"])).map("({0[0]} IS {0[1]})".format),
         st.tuples(i, i, i, st.sampled_from(["IN", "NOT IN"])).map("({0[0]} {0[3]} ({0[1]}, {0[2]}))".format),
         st.tuples(b, b, b).map("CASE WHEN {0[0]} THEN {0[1]} ELSE {0[2]} END".format),
@@ -122,14 +138,22 @@ def bools(depth: int) -> st.SearchStrategy[str]:
 
 
 BOUND = st.sampled_from(
-    ["k_int = of_sql()", f"k_int = NULLIF({X}, '')::int", f"k_text = {X}", f"k_text = NULLIF({X}, '')", f"k_int::text = {X}",
-     "k_text = of_plpgsql()", f"k_int = (SELECT m.k FROM m WHERE m.u = NULLIF({X}, '') LIMIT 1)"]
-)  # fmt: skip
+    [
+        "k_int = of_sql()",
+        f"k_int = NULLIF({X}, '')::int",
+        f"k_int::text = {X}",
+        f"k_text = {X}",
+        f"k_text = NULLIF({X}, '')",
+        "k_text = of_plpgsql()",
+        f"k_int = (SELECT m.k FROM m WHERE m.u = NULLIF({X}, '') LIMIT 1)",
+    ]
+)
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> list[str]:
-    """One to three policies; half of the permissive ones are bound to the context, or nothing would be proven."""
+    """One to three policies; half of the permissive ones are bound to the context, or nothing would be
+    proven."""
     found = []
     for number in range(draw(st.integers(1, 3))):
         kind = "AS RESTRICTIVE" if number and draw(st.booleans()) else ""
@@ -142,12 +166,16 @@ def policies(draw: st.DrawFn) -> list[str]:
             check = check or condition
         elif command in ("SELECT", "DELETE"):
             check = None
-        found.append(f"CREATE POLICY p{number} ON t {kind} FOR {command} {using}" + (f" WITH CHECK ({check})" if check else ""))
+        found.append(
+            f"CREATE POLICY p{number} ON t {kind} FOR {command} {using}"
+            + (f" WITH CHECK ({check})" if check else "")
+        )
     return found
 
 
 class World:
-    """Connections in which a setting was never set, or was, and what a session of the application role reaches."""
+    """Connections in which a setting was never set, or was, and what a session of the application role
+    reaches."""
 
     def __init__(self, server: ScratchServer) -> None:
         server.create_database("soundness")
@@ -225,7 +253,11 @@ def test_proofs_hold_on_the_server(world: World) -> None:
     verdicts: Counter[str] = Counter()
 
     @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(policies(), st.sampled_from(["k_int", "k_text"]))
     def run(statements: list[str], key: str) -> None:
@@ -246,7 +278,10 @@ def test_proofs_hold_on_the_server(world: World) -> None:
             verdicts[proof.verdict] += 1
             if proof.verdict == "proven" and proof.reason != "no policy applies: default deny":
                 verdicts["bound"] += 1
-                assert not list(violations(world, proof.command, 0 if key == "k_int" else 1)), (statements, proof)
+                assert not list(violations(world, proof.command, 0 if key == "k_int" else 1)), (
+                    statements,
+                    proof,
+                )
         predicate = combined(catalog, visibility.policies(role.oid, relation, "SELECT"), "old")
         if predicate is not None and outcome(predicate) <= {False, None, "error"}:
             assert not any(world.reached("SELECT", x, y) for x, y in SESSIONS), statements

@@ -127,6 +127,12 @@ def _cells(population: tuple[PopulationEntry, ...]) -> tuple[Cell, ...]:
         ("reporting.v_invoice_totals", "app_user"): (leak, *[NO_PRIVILEGE] * 3),
         ("reporting.v_invoice_totals", "app_readonly"): (held, *[NO_PRIVILEGE] * 3),
         ("ops.job_queue", "app_user"): (gap, gap, gap, gap),
+        (HOSTILE[4], "app_user"): (
+            proven,
+            ("held", 48, "</script> \x00\x1b[2J\u202e was tried"),
+            proven,
+            proven,
+        ),
     }
     cells: list[Cell] = []
     for entry in population:

@@ -233,6 +233,8 @@ def test_rights_of_an_owner_are_inherited(clean: Report) -> None:
     roles = (role("app", inherits=("owner",)), role("owner", exempt="owner without FORCE", owns=3))
     page = render(replace(clean, roles=roles))
     assert edge_classes(page) == ["inherit hot"] and "app inherits from owner" in page
+    roles = (role("app", inherits=("mid",)), role("mid", inherits=("owner",)), *roles[1:])
+    assert edge_classes(render(replace(clean, roles=roles))) == ["inherit hot", "inherit hot"]
 
 
 def test_a_cycle_of_roles_in_a_damaged_file_still_draws(clean: Report) -> None:

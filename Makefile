@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test,lint]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## Make the virtual environment with everything in it
+
+demo: $(STAMP) ## Scan a demo schema on the embedded server; ends with a leak that was really there
+	$(BIN)/rlsaudit demo
+
+demo-all: $(STAMP) ## Scan all ten demo schemas and print one table
+	$(BIN)/rlsaudit demo --all
+
+test: $(STAMP) lint ## Check everything: lint, types, arrows, tests (PostgreSQL 18)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+quick: $(STAMP) ## Tests only, without the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+
+lint: $(STAMP) ## Ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p rlsaudit
+	$(BIN)/lint-imports --no-cache
+
+matrix: $(STAMP) ## The tests on PostgreSQL 15, 16, 17 and 18
+	$(BIN)/python -m pip install --quiet -e '.[matrix]'
+	bash tests/matrix.sh $(BIN)/python
+
+bench: $(STAMP) ## Time the audit of large catalogs against the raw queries
+	$(BIN)/python bench/audit_scale.py
+
+docs: $(STAMP) ## Write the generated pages of docs/
+	$(BIN)/python -m rlsaudit.docs docs
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis rlsaudit-report
+
+.PHONY: help install demo demo-all test quick lint matrix bench docs clean

@@ -1,0 +1,296 @@
+"""From what the three ways found to the one Report: cells, verdict, exit code.  Pure."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from rlsaudit import __version__
+from rlsaudit.catalog import snapshot
+from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import registry
+from rlsaudit.finding import SEVERITIES, Cell, Finding, PropertyResult, at_least
+from rlsaudit.probe.run import ProbeResult
+from rlsaudit.prove.prove import Proof
+from rlsaudit.report import PolicyEntry, PopulationEntry, Provenance, Report, RoleEntry, StandardEntry, Timing, Verdict
+from rlsaudit.tenancy.model import Classified, Tenancy
+
+_LIMITS = (
+    "A held cell means that the listed statements crossed nowhere, not that no statement can.",
+    "Proofs are about policies: they say nothing of views, functions, triggers, foreign keys or TRUNCATE.",
+    "Not tested: timing, logical replication, backups, other databases of the cluster, and how the application sets its context.",
+    "Whether one tenant's rows can be sensed through constraints (interference) is not tested.",
+)
+_AUDIT_LIMIT = "Audit only: nothing was executed, so every cell without a proof is not covered."
+_WRITES = ("read", "write", "forge")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Everything a Report is made of."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    findings: tuple[Finding, ...]
+    proofs: tuple[Proof, ...]
+    probed: ProbeResult | None
+    notes: tuple[str, ...]
+    source: str
+    command: tuple[str, ...]
+    configuration_hash: str
+    seed: int
+    fail_on: str
+    scratch_version: str
+    started: datetime
+    seconds: float
+    phases: tuple[tuple[str, float], ...]
+
+
+def assemble(pieces: Pieces) -> Report:
+    """The finished Report.  Exit code 3 outranks 1; each reason is a sentence."""
+    catalog, probed = pieces.catalog, pieces.probed
+    proofs = _proofs(pieces)
+    cells = tuple(_with_proof(cell, proofs) for cell in (probed.cells if probed else _unprobed(pieces)))
+    findings = _numbered((*pieces.findings, *(probed.findings if probed else ())))
+    population = tuple(_population(pieces, cells, findings))
+    distrust = tuple(_distrust(pieces, cells, proofs, len(population)))
+    failures = tuple(_failures(pieces, cells, findings))
+    exit_code = 3 if distrust else 1 if failures else 0
+    verdict: Verdict = "not trustworthy" if distrust else "exceptions" if failures else "clean"
+    return Report(
+        verdict=verdict,
+        exit_code=exit_code,
+        sentence=_sentence(verdict, population, cells, findings, distrust, audit_only=probed is None),
+        reasons=(*distrust, *failures),
+        population=population,
+        population_counted=catalog.population,
+        cells=cells,
+        findings=findings,
+        properties=probed.properties if probed else (),
+        policies=tuple(_policies(catalog)),
+        roles=tuple(_roles(catalog, pieces.tenancy)),
+        context=tuple(_context(pieces.tenancy)),
+        notes=(*pieces.notes, *(probed.notes if probed else ())),
+        limits=_LIMITS if probed else (_AUDIT_LIMIT, *_LIMITS[1:]),
+        statements=probed.statements if probed else 0,
+        tenants=probed.tenants if probed else 0,
+        provenance=_provenance(pieces),
+        timing=Timing(pieces.started.isoformat(timespec="seconds"), round(pieces.seconds, 3), pieces.phases),
+        fail_on=pieces.fail_on,
+        standards=tuple(_standards(findings)),
+    )
+
+
+CellName = tuple[str, str, str]
+
+
+def _proofs(pieces: Pieces) -> dict[CellName, Proof]:
+    names = {role.oid: role.name for role in pieces.tenancy.roles}
+    return {(pieces.catalog.relation(p.relation).qualified, names[p.role], p.command): p for p in pieces.proofs}
+
+
+def _with_proof(cell: Cell, proofs: Mapping[CellName, Proof]) -> Cell:
+    """A proof lifts a cell that held, and alone it covers a cell that was not probed; it never hides a leak or a gap."""
+    proof = proofs.get((cell.relation, cell.role, cell.command))
+    if proof is None or cell.state not in ("held", "not covered"):
+        return cell
+    if proof.verdict == "proven" and (cell.state == "held" or cell.reason == _AUDIT_LIMIT):
+        return replace(cell, state="proven", reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""))
+    if proof.verdict == "unknown" and cell.state == "held":
+        return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
+    return cell
+
+
+def _unprobed(pieces: Pieces) -> Iterator[Cell]:
+    visibility = Visibility(pieces.catalog)
+    for relation in pieces.catalog.relations:
+        if relation.kind == "sequence" or relation.extension is not None:
+            continue
+        tenant = pieces.tenancy.of(relation.oid).tenant_data
+        for role in pieces.tenancy.roles:
+            for command in COMMANDS:
+                if not visibility.may(role.oid, relation, command):
+                    yield Cell(relation.qualified, role.name, command, "no privilege")
+                elif tenant:
+                    yield Cell(relation.qualified, role.name, command, "not covered", 0, _AUDIT_LIMIT)
+
+
+def _numbered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Worst first; leaks that were executed before what was read off the catalog."""
+    ordered = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.source != "probe", f.check, f.object, f.command))
+    return tuple(replace(finding, id=f"F-{number}") for number, finding in enumerate(ordered, 1))
+
+
+def _population(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, ...]) -> Iterator[PopulationEntry]:
+    states: dict[str, set[str]] = {}
+    for cell in cells:
+        states.setdefault(cell.relation, set()).add(cell.state)
+    leaking = {f.relation for f in findings if f.source == "probe"} | {f.object for f in findings if f.source == "probe"}
+    for relation in pieces.catalog.relations:
+        classified = pieces.tenancy.of(relation.oid)
+        yield PopulationEntry(
+            relation.qualified,
+            "partition" if relation.is_partition else relation.kind,
+            classified.kind + (" (shared rows)" if classified.shared_rows else ""),
+            classified.why,
+            pieces.catalog.role_name(relation.owner),
+            _outcome(states.get(relation.qualified, set()), classified, relation.qualified in leaking),
+        )
+
+
+Outcome = Literal["leak", "not covered", "waived", "isolated", "no app privilege", "not tenant data"]
+
+
+def _outcome(states: set[str], classified: Classified, leaking: bool) -> Outcome:
+    if leaking or "leak" in states:
+        return "leak"
+    if "not covered" in states:
+        return "not covered"
+    if not classified.tenant_data:
+        return "not tenant data"
+    if states <= {"no privilege"}:
+        return "no app privilege"
+    return "isolated"
+
+
+def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName, Proof], listed: int) -> Iterator[str]:
+    counted = pieces.catalog.population
+    if counted != listed:
+        yield f"The population does not reconcile: {counted} relations counted, {listed} listed."
+    probed = pieces.probed
+    if probed is None:
+        return
+    if probed.blind:
+        yield "The detector is blind: with row security switched off the probe still saw no foreign row, so its passes mean nothing."
+    if not any(p.outcome == "held" for p in probed.properties if p.property == "alive"):
+        yield "No application role could reach even its own rows: the context is probably wrong; declare it under [context] in rlsaudit.toml."
+    for cell in cells:
+        proof = proofs.get((cell.relation, cell.role, cell.command))
+        if cell.state == "leak" and proof and proof.verdict == "proven" and any(word in cell.reason.split("; ") for word in _WRITES):
+            yield f"Proof and probe disagree on {cell.command} of {cell.relation} as {cell.role}: proven, yet it leaks. This is a defect of rlsaudit."
+
+
+def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, ...]) -> Iterator[str]:
+    bad = [f for f in findings if f.status == "open" and at_least(f.severity, pieces.fail_on)]  # type: ignore[arg-type]
+    if bad:
+        counts = Counter(f.severity for f in bad)
+        said = ", ".join(f"{counts[s]} {s}" for s in SEVERITIES if counts[s])
+        yield f"{len(bad)} finding(s) at or above {pieces.fail_on}: {said}."
+    gaps = sum(cell.state == "not covered" for cell in cells)
+    if gaps and pieces.probed is not None:
+        yield f"{gaps} cell(s) could not be tested."
+
+
+def _sentence(
+    verdict: Verdict, population: tuple[PopulationEntry, ...], cells: tuple[Cell, ...], findings: tuple[Finding, ...],
+    distrust: tuple[str, ...], *, audit_only: bool,
+) -> str:  # fmt: skip
+    if verdict == "not trustworthy":
+        return f"No verdict: {distrust[0]}"
+    leaking = sum(entry.outcome == "leak" for entry in population)
+    if leaking:
+        return f"Tenant data is reachable across tenants in {leaking} of {len(population)} relations"
+    if verdict == "exceptions":
+        worst = findings[0].severity if findings else ""
+        if any(cell.state == "not covered" for cell in cells) and not audit_only and not findings:
+            return "No leak was found, but not everything could be tested"
+        return f"Defects of severity {worst} stand open" if worst else "Exceptions noted"
+    tested = sum(cell.state in ("held", "proven") for cell in cells)
+    if audit_only:
+        return "The audit noted no exceptions; nothing was executed"
+    return f"No exceptions noted: {tested} table, command and role combinations held or are proven"
+
+
+def _policies(catalog: Catalog) -> Iterator[PolicyEntry]:
+    for policy in catalog.policies:
+        relation = catalog.find_relation(policy.relation)
+        if relation is not None:
+            roles = tuple(catalog.role_name(role) for role in policy.roles)
+            yield PolicyEntry(relation.qualified, policy.name, policy.command, policy.permissive, roles, policy.using, policy.check)
+
+
+def _roles(catalog: Catalog, tenancy: Tenancy) -> Iterator[RoleEntry]:
+    """Application roles, whatever they can reach, and every role that row security does not bind."""
+    visibility = Visibility(catalog)
+    owned = Counter(catalog.relation(oid).owner for oid in tenancy.tenant_data())
+    application = {role.oid: role.why for role in tenancy.roles}
+    shown = {oid for role in tenancy.roles for oid in visibility.becomes(role.oid) | visibility.inherits(role.oid)}
+    guarded = [r for oid in tenancy.tenant_data() if (r := catalog.relation(oid)).rls_enabled]
+    for role in catalog.roles:
+        if role.oid in shown or role.superuser or role.bypassrls or owned[role.oid]:
+            why = next((why for relation in guarded if (why := visibility.exempt(role.oid, relation))), "")
+            yield _role(catalog, role, application, owned[role.oid], why)
+
+
+def _role(catalog: Catalog, role: Role, application: Mapping[int, str], owns: int, exempt: str) -> RoleEntry:
+    granted = [m for m in catalog.memberships if m.member == role.oid and m.role != PUBLIC]
+    return RoleEntry(
+        role.name,
+        role.login,
+        role.oid in application,
+        role.superuser,
+        role.bypassrls,
+        owns,
+        tuple(sorted(catalog.role_name(m.role) for m in granted if m.inherit)),
+        tuple(sorted(catalog.role_name(m.role) for m in granted if m.set)),
+        application.get(role.oid, ""),
+        exempt,
+    )
+
+
+def _context(tenancy: Tenancy) -> Iterator[str]:
+    yield tenancy.context.why
+    for persona in tenancy.context.personas:
+        yield f"{persona.name}: {'; '.join(persona.statements)}"
+
+
+def _standards(findings: tuple[Finding, ...]) -> Iterator[StandardEntry]:
+    """Every control that a check of this run, or a finding, speaks to."""
+    by_standard: dict[str, set[str]] = {}
+    for check in registry():
+        for standard in check.standards:
+            by_standard.setdefault(standard, set()).add(check.id)
+    for finding in findings:
+        for standard in finding.standards:
+            by_standard.setdefault(standard, set()).add(finding.check)
+    for standard in sorted(by_standard):
+        yield StandardEntry(standard, tuple(sorted(by_standard[standard])))
+
+
+def _provenance(pieces: Pieces) -> Provenance:
+    server = pieces.catalog.server
+    exempt = server.session_superuser or server.session_bypassrls
+    return Provenance(
+        tool_version=__version__,
+        source=pieces.source,
+        command=pieces.command,
+        configuration_hash=pieces.configuration_hash,
+        server_version=server.version,
+        scratch_version=pieces.scratch_version,
+        system_identifier=server.system_identifier,
+        database=server.database,
+        session_role=server.session_role,
+        session_exempt=exempt,
+        catalog_fingerprint=snapshot.fingerprint(pieces.catalog),
+        seed=pieces.seed,
+        runner_clock=pieces.started.isoformat(timespec="milliseconds"),
+        server_clock=server.clock,
+        python_version=platform.python_version(),
+        checks=tuple(check.id for check in registry()),
+        started_by=_started_by(),
+    )
+
+
+def _started_by() -> str:
+    """Who or what started the run, as the CI system says it, else the login name."""
+    if actor := os.environ.get("GITHUB_ACTOR"):
+        return f"GitHub Actions, {os.environ.get('GITHUB_REPOSITORY', '')}, run {os.environ.get('GITHUB_RUN_ID', '')}, {actor}"
+    if actor := os.environ.get("GITLAB_USER_LOGIN"):
+        return f"GitLab CI, {os.environ.get('CI_PROJECT_PATH', '')}, pipeline {os.environ.get('CI_PIPELINE_ID', '')}, {actor}"
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"

@@ -1,0 +1,31 @@
+"""``rlsaudit report evidence.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlsaudit import evidence
+from rlsaudit.cli.common import FORMATS
+from rlsaudit.cli.finish import show
+from rlsaudit.errors import UsageError
+from rlsaudit.output import write_all
+from rlsaudit.report import chosen
+
+
+@click.command()
+@click.argument("evidence_file", type=click.Path(path_type=Path))
+@click.option("--format", "formats", default=",".join(FORMATS), show_default=True, metavar="NAME,…", help="Report formats.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where reports go. Default: beside the evidence.")
+def report(evidence_file: Path, formats: str, output_dir: Path | None) -> int:
+    """Render reports again from an evidence file; the same evidence gives the same bytes."""
+    try:
+        text = evidence_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{evidence_file}: cannot be read: {error}") from error
+    parsed = evidence.parse(text, str(evidence_file))
+    wanted = chosen(tuple(n.strip() for n in formats.split(",") if n.strip()))
+    written = write_all(output_dir or evidence_file.parent, {one.filename: one.write(parsed) for one in wanted})
+    show(parsed, [str(path) for path in written])
+    return parsed.exit_code

@@ -1,0 +1,170 @@
+"""Configuration: flag > RLSAUDIT_* > rlsaudit.toml > [tool.rlsaudit] of pyproject.toml.  Unknown keys are errors."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, get_args
+
+from rlsaudit.errors import UsageError
+from rlsaudit.finding import SEVERITIES
+from rlsaudit.tenancy.infer import Declared, DeclaredRelation
+from rlsaudit.tenancy.model import Context, Persona, RelationClass
+
+FILENAME = "rlsaudit.toml"
+T = TypeVar("T")
+
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "": ("roles", "fail_on", "seed", "budget", "formats", "output_dir", "pg_bin", "context", "tenancy", "relations"),
+    "context": ("statements", "personas", "reset"),
+    "context.personas": ("name", "statements"),
+    "tenancy": ("key",),
+    "relations": ("class", "key", "reason"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the configuration file says; the command line's own options come on top."""
+
+    declared: Declared = field(default_factory=Declared)
+    fail_on: str | None = None
+    seed: int | None = None
+    budget: float | None = None
+    formats: tuple[str, ...] = ()
+    output_dir: str | None = None
+    pg_bin: str | None = None
+    path: str = ""
+    hash: str = ""
+    """sha256 of the file; empty without one."""
+
+
+def load(path: Path | None, directory: Path) -> Config:
+    """Read ``path``, or the first of rlsaudit.toml and pyproject.toml's section in ``directory``.
+
+    Raises UsageError: unreadable, not TOML, an unknown key (with the nearest known one), a value of the wrong kind.
+    """
+    if path is not None:
+        return _parse(_read(path), str(path))
+    if (directory / FILENAME).is_file():
+        return _parse(_read(directory / FILENAME), FILENAME)
+    if (directory / "pyproject.toml").is_file():
+        text = _read(directory / "pyproject.toml")
+        try:
+            section = tomllib.loads(text).get("tool", {}).get("rlsaudit")
+        except tomllib.TOMLDecodeError:
+            section = None  # somebody else's file: its own tools say what is wrong with it
+        if section is not None:
+            return _build(_table(section, "tool.rlsaudit"), "pyproject.toml", text)
+    return Config()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+
+
+def _parse(text: str, name: str) -> Config:
+    try:
+        return _build(tomllib.loads(text), name, text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: not valid TOML: {error}") from error
+
+
+def _build(table: Mapping[str, object], name: str, text: str) -> Config:
+    try:
+        _known(table, "")
+        fail_on = _optional(table, "fail_on", str)
+        if fail_on is not None and fail_on not in SEVERITIES:
+            raise UsageError(f"fail_on = {fail_on!r}: choose one of {', '.join(SEVERITIES)}")
+        budget = table.get("budget")
+        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
+            raise UsageError("budget must be a number of seconds")
+        return Config(
+            declared=Declared(
+                roles=_strings(table, "roles"),
+                keys=_key(_table(table.get("tenancy", {}), "tenancy")),
+                context=_context(_table(table["context"], "context")) if "context" in table else None,
+                relations=dict(_relations(_table(table.get("relations", {}), "relations"))),
+            ),
+            fail_on=fail_on,
+            seed=_optional(table, "seed", int),
+            budget=None if budget is None else float(budget),
+            formats=_strings(table, "formats"),
+            output_dir=_optional(table, "output_dir", str),
+            pg_bin=_optional(table, "pg_bin", str),
+            path=name,
+            hash=hashlib.sha256(text.encode()).hexdigest(),
+        )
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _context(table: Mapping[str, object]) -> Context:
+    _known(table, "context")
+    personas = []
+    given = table.get("personas", [])
+    for number, one in enumerate(given if isinstance(given, list) else [given]):
+        persona = _table(one, f"context.personas[{number}]")
+        _known(persona, "context.personas")
+        personas.append(Persona(_optional(persona, "name", str) or f"persona {number + 1}", _strings(persona, "statements")))
+    statements = _strings(table, "statements")
+    if statements:
+        personas.insert(0, Persona("tenant", statements))
+    if not personas or not all(persona.statements for persona in personas):
+        raise UsageError("context: give statements = [...] with :tenant and :user where the values go")
+    return Context(tuple(personas), None, (), _strings(table, "reset"), why="declared in the configuration", declared=True)
+
+
+def _relations(table: Mapping[str, object]) -> Iterable[tuple[str, DeclaredRelation]]:
+    classes = get_args(RelationClass)
+    for name, one in table.items():
+        entry = _table(one, f'relations."{name}"')
+        _known(entry, "relations")
+        kind = entry.get("class")
+        if kind not in classes:
+            raise UsageError(f'relations."{name}": class = {kind!r}; choose one of {", ".join(classes)}')
+        yield name, DeclaredRelation(kind, _optional(entry, "key", str), _optional(entry, "reason", str) or "")  # type: ignore[arg-type]
+
+
+def _key(table: Mapping[str, object]) -> tuple[str, ...]:
+    _known(table, "tenancy")
+    key = table.get("key")
+    return (key,) if isinstance(key, str) else _strings(table, "key")
+
+
+def _known(table: Mapping[str, object], place: str) -> None:
+    for key in table:
+        if key not in _KEYS[place]:
+            near = difflib.get_close_matches(key, _KEYS[place], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS[place])}"
+            raise UsageError(f"unknown key {f'{place}.' if place else ''}{key}: {hint}")
+
+
+def _table(value: object, place: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{place} must be a table")
+    return value
+
+
+def _strings(table: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = table.get(key, [])
+    items: list[object] = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        raise UsageError(f"{key} must be a list of strings")
+    return tuple(str(item) for item in items)
+
+
+def _optional(table: Mapping[str, object], key: str, kind: type[T]) -> T | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{key} must be of type {kind.__name__}")
+    return value

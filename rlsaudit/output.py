@@ -1,0 +1,35 @@
+"""Writing report files: whole or not at all, readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlsaudit.errors import UsageError
+
+
+def write_all(directory: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write ``files`` (relative name → text) into ``directory``; each appears atomically, mode 0600.
+
+    All texts are on disk under temporary names before the first takes its place.  Raises UsageError when the directory
+    cannot be written.
+    """
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for name, text in files.items():
+            target = directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            staged.append((Path(temporary), target))
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+                stream.write(text)
+        for temporary_path, target in staged:
+            temporary_path.replace(target)
+    except OSError as error:
+        raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error
+    finally:
+        for temporary_path, _ in staged:
+            temporary_path.unlink(missing_ok=True)
+    return tuple(target for _, target in staged)

@@ -1,0 +1,100 @@
+"""Values of the encoding: what a term stands for, and what the server's input functions make of text constants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rlsaudit.prove import smt
+from rlsaudit.prove.smt import Term
+
+_KINDS = {
+    "smallint": "integer", "integer": "integer", "bigint": "integer", "text": "text",
+    "character varying": "text", "name": "text", "boolean": "boolean", "uuid": "uuid",
+}  # fmt: skip
+RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_INTEGER = re.compile(r"[ \t\n]*[+-]?[0-9]+[ \t\n]*\Z")
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    error: Term
+    null: Term
+    value: Term
+    kind: str
+
+    @property
+    def is_null(self) -> Term:
+        return smt.conjunction([smt.negation(self.error), self.null])
+
+    @property
+    def is_known(self) -> Term:
+        return smt.conjunction([smt.negation(self.error), smt.negation(self.null)])
+
+    @property
+    def is_true(self) -> Term:
+        return smt.conjunction([self.is_known, self.value])
+
+    @property
+    def is_false(self) -> Term:
+        return smt.conjunction([self.is_known, smt.negation(self.value)])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row under test and, inside subqueries, the witness rows by query number."""
+
+    label: str
+    witnesses: Mapping[int, str] = field(default_factory=dict)
+
+
+def kind_of(type_name: str) -> str:
+    return _KINDS.get(type_name, type_name)
+
+
+def text_number(text: str) -> int:
+    """A number for each text, different for different texts."""
+    return int.from_bytes(b"\x01" + text.encode("utf-8", "surrogatepass"), "big")
+
+
+def number_text(number: int) -> str | None:
+    """The text a number stands for, when it stands for one."""
+    if number <= 0:
+        return None
+    content = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return content[1:].decode("utf-8", "replace") if content[0] == 1 else None
+
+
+def parsing(kind: str, type_name: str, text: str) -> list[Term]:
+    term = smt.literal(text_number(text))
+    valid = smt.function(f"valid {type_name}", to_truth=True)(term)
+    read = _read(kind, type_name, text)
+    if read == "unknown":
+        return []
+    if read is None:
+        return [smt.negation(valid)]
+    parse = smt.function(f"parse {kind}", to_truth=kind == "boolean")
+    return [valid, smt.equal(parse(term), smt.literal(read))]
+
+
+def _read(kind: str, type_name: str, text: str) -> int | bool | Literal["unknown"] | None:
+    """What the type's input function gives: a value, None for an error, ``unknown`` where versions or forms
+    differ."""
+    if kind == "uuid":
+        if UUID_TEXT.match(text):
+            return int(text.replace("-", ""), 16)
+        return None if len(re.findall(r"[0-9a-fA-F]", text)) != 32 else "unknown"
+    if kind == "boolean":
+        return _TRUTHS.get(text, None if not text.strip() else "unknown")
+    if _INTEGER.match(text):
+        number = int(text)
+        limit = RANGES[type_name]
+        return number if -limit <= number < limit else None
+    return "unknown" if any(character.isdigit() for character in text) else None

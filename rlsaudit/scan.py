@@ -1,0 +1,214 @@
+"""One run from a SOURCE to a finished Report: open, load, infer, then audit, prove and probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.assemble import Pieces, assemble
+from rlsaudit.catalog import snapshot
+from rlsaudit.catalog.load import load_catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import run_checks
+from rlsaudit.errors import NotTrustworthy, UsageError
+from rlsaudit.probe.run import ProbeResult, probe
+from rlsaudit.prove.prove import prove
+from rlsaudit.report import Report
+from rlsaudit.source import dsn
+from rlsaudit.source.clone import clone
+from rlsaudit.source.load import load_sql
+from rlsaudit.source.open import detect, sql_files
+from rlsaudit.source.server import ScratchServer
+from rlsaudit.tenancy.infer import Declared, infer
+from rlsaudit.tenancy.model import TENANT_DATA, Tenancy
+
+DATABASE = "rlsaudit_source"
+STAND_IN = "rlsaudit_app"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to scan and how."""
+
+    source: str
+    stdin: BinaryIO
+    declared: Declared = field(default_factory=Declared)
+    pg_bin: Path | None = None
+    seed: int = 0
+    budget: float = 5.0
+    fail_on: str = "medium"
+    auditing: bool = True
+    probing: bool = True
+    command: tuple[str, ...] = ()
+    configuration_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Scanned:
+    report: Report
+    schema: str
+    """``schema.sql`` for replay scripts; empty when nothing was probed."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that has been read: its catalog, what it means, and where a scratch copy can be had."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    notes: tuple[str, ...]
+    server: ScratchServer | None
+    """Running and holding ``DATABASE``; None for a snapshot, and for a DSN that is only audited."""
+    scratch_catalog: Catalog | None
+    scratch_tenancy: Tenancy | None
+
+
+def scan(options: Options, progress: Progress) -> Scanned:
+    """Run the whole job.
+
+    Raises UsageError (the input is wrong) or NotTrustworthy (no verdict can be given: nothing to test, cannot connect).
+    """
+    phases: list[tuple[str, float]] = []
+    started, clock = datetime.now(UTC), time.monotonic()
+    with ExitStack() as stack:
+        with _timed("load", phases):
+            opened = stack.enter_context(open_source(options, progress))
+        _require_subject(opened)
+        with _timed("audit", phases):
+            progress("auditing the catalog", 0, 1)
+            findings = run_checks(opened.catalog, opened.tenancy) if options.auditing else ()
+        with _timed("prove", phases):
+            progress("proving policies", 0, 1)
+            proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
+        probed: ProbeResult | None = None
+        if options.probing:
+            with _timed("probe", phases):
+                probed = _probe(opened, options, progress)
+        version = opened.server.version if opened.server else ""
+    pieces = Pieces(
+        catalog=opened.catalog, tenancy=opened.tenancy, findings=findings, proofs=proofs, probed=probed,
+        notes=opened.notes, source=dsn.redact(options.source), command=tuple(map(dsn.redact, options.command)),
+        configuration_hash=options.configuration_hash, seed=options.seed, fail_on=options.fail_on,
+        scratch_version=version, started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
+    )  # fmt: skip
+    return Scanned(assemble(pieces), probed.schema if probed else "")
+
+
+@contextmanager
+def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
+    """Read the source; the scratch server runs while the block does."""
+    kind = detect(options.source)
+    if kind == "snapshot":
+        if options.probing:
+            raise UsageError(f"{options.source}: a snapshot can be audited but not probed; use rlsaudit audit")
+        catalog = snapshot.parse(Path(options.source).read_text(encoding="utf-8"))
+        yield Opened(catalog, infer(catalog, options.declared), (), None, None, None)
+    elif kind == "dsn":
+        with _live(options, progress) as opened:
+            yield opened
+    else:
+        with _loaded(options, progress) as opened:
+            yield opened
+
+
+@contextmanager
+def _live(options: Options, progress: Progress) -> Iterator[Opened]:
+    progress("reading the database", 0, 1)
+    with dsn.connect(options.source) as connection:
+        catalog = load_catalog(connection)
+    tenancy = infer(catalog, options.declared)
+    if not options.probing:
+        yield Opened(catalog, tenancy, tenancy.notes, None, None, None)
+        return
+    # Roles that the target's inference found are the ones to test, whatever the copy alone would suggest.
+    declared = replace(options.declared, roles=tuple(role.name for role in tenancy.roles))
+    with ScratchServer(options.pg_bin) as server:
+        progress("copying the schema", 0, 1)
+        notes = clone(options.source, catalog, server, DATABASE)
+        with server.connect(DATABASE) as scratch:
+            copied = load_catalog(scratch)
+        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, copied, infer(copied, declared))
+
+
+@contextmanager
+def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
+    files = sql_files(options.source, options.stdin)
+    progress("starting a scratch server", 0, 1)
+    with ScratchServer(options.pg_bin) as server:
+        server.create_database(DATABASE)
+        progress("loading the schema", 0, 1)
+        loaded = load_sql(lambda: server.connect(DATABASE), files)
+        notes = list(loaded.notes)
+        if loaded.roles_created:
+            notes.append(f"Roles that the SQL names but does not create were created: {', '.join(loaded.roles_created)}.")
+        with server.connect(DATABASE) as connection:
+            catalog = load_catalog(connection)
+            tenancy = infer(catalog, options.declared)
+            if not tenancy.roles and any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
+                _stand_in(connection, catalog)
+                notes.append(
+                    f"No role of the schema holds a privilege on tenant data, so role {STAND_IN} with SELECT, INSERT, UPDATE "
+                    "and DELETE on everything was made in the scratch copy and tested in the application's place."
+                )
+                catalog = load_catalog(connection)
+                tenancy = infer(catalog, options.declared)
+        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy)
+
+
+def _stand_in(connection: psycopg.Connection[tuple[object, ...]], catalog: Catalog) -> None:
+    """A role as applications usually have one, for schemas that are published without."""
+    role = sql.Identifier(STAND_IN)
+    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+    for schema in catalog.schemas:
+        name = sql.Identifier(schema.name)
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
+        for kind, privileges in (("TABLES", "SELECT, INSERT, UPDATE, DELETE"), ("SEQUENCES", "USAGE, SELECT")):
+            statement = sql.SQL("GRANT {} ON ALL {} IN SCHEMA {} TO {}")
+            connection.execute(statement.format(sql.SQL(privileges), sql.SQL(kind), name, role))
+
+
+def _require_subject(opened: Opened) -> None:
+    """Nothing to test is no pass."""
+    catalog, tenancy = opened.catalog, opened.tenancy
+    if not catalog.relations:
+        raise NotTrustworthy("the database is empty: no relation in any user schema, so there is nothing to test")
+    if not any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
+        raise NotTrustworthy(
+            "no tenant key column was found, so nothing is known to be tenant data: name it with key = \"…\" under [tenancy] "
+            "in rlsaudit.toml"
+        )
+    if not tenancy.roles:
+        raise NotTrustworthy("no application role holds a privilege on tenant data: name one with --role")
+    visibility = Visibility(catalog)
+    relations = [catalog.relation(oid) for oid in tenancy.tenant_data()]
+    for role in tenancy.roles:
+        if not any(visibility.may(role.oid, r, c) for r in relations for c in ("SELECT", "INSERT", "UPDATE", "DELETE")):
+            raise NotTrustworthy(f"role {role.name} holds no privilege on any tenant relation, so there is nothing to test as it")
+
+
+def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult | None:
+    if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
+        return None
+    return probe(
+        opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
+        seed=options.seed, budget=options.budget, progress=progress,
+    )  # fmt: skip
+
+
+@contextmanager
+def _timed(phase: str, phases: list[tuple[str, float]]) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    phases.append((phase, round(time.monotonic() - begun, 3)))
+
