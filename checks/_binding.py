@@ -18,7 +18,7 @@ Kind = Literal["tenant", "shared", "undecided", "person", "party", "setting", "r
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """``tenant``: the row is held against the session's tenant.  ``shared``: its key is NULL.  ``undecided``: by
+    """``tenant``: the row is held against the session's tenant.  ``shared``: its key is NULL (``detail``: for whom).  ``undecided``: by
     something this reading does not follow.  ``person`` and ``party``: another column is held against the session.
     ``setting``, ``role``, ``gate``: any row, while a setting, a role name or a function says so.  ``open``: any row."""
 
@@ -146,7 +146,8 @@ def _otherwise(
     outer = [condition for condition, depth in facts.conditions if depth == 0]
     for condition in outer:
         if _is_null_key(condition, place):
-            return Reach("shared")
+            gate = _gate(outer)
+            return Reach("shared", gate.detail or gate.kind if gate else "")
     if links and not _wrong_link(place, facts):
         return Reach("undecided", f"rows are joined by {', '.join(links)}")
     for condition, _ in facts.conditions:

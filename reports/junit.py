@@ -126,9 +126,8 @@ def _whole(finding: Finding) -> str:
         f"Fingerprint: {finding.fingerprint}"
         + (f"  Standards: {', '.join(finding.standards)}" if finding.standards else ""),
         f"Fix:\n{finding.fix.rstrip()}" if finding.fix else "",
-        f"Replay (save as leak.sql, then: rlsaudit replay leak.sql):\n{finding.replay.rstrip()}"
-        if finding.replay
-        else "",
+        f"Attack:\n{finding.attack.rstrip()}" if finding.attack else "",
+        f"Replay: rlsaudit replay replay/{finding.id}.sql" if finding.replay else "",
     ]
     return "\n".join(part for part in parts if part).strip()
 

@@ -126,10 +126,9 @@ def _leak(finding: Finding, width: int, paint: Paint) -> str:
             f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])
         ]
         rows += ["       …"] if len(fix) > 4 else []
-    shown = "printed LEAK in psql" if finding.confirmed else "not yet run"
-    return "\n".join(
-        [*rows, *([f"  replay: {finding.id or finding.fingerprint}, {shown}"] if finding.replay else [])]
-    )
+    shown = "printed LEAK in psql" if finding.confirmed else "not confirmed"
+    script = f"  replay: rlsaudit replay replay/{finding.id or finding.fingerprint}.sql ({shown})"
+    return "\n".join([*rows, *([script] if finding.replay else [])])
 
 
 def _more(number: int, noun: str) -> str:

@@ -57,7 +57,8 @@ def assemble(pieces: Pieces) -> Report:
     catalog, probed = pieces.catalog, pieces.probed
     proofs = _proofs(pieces)
     cells = tuple(_with_proof(cell, proofs) for cell in (probed.cells if probed else _unprobed(pieces)))
-    findings = _numbered((*pieces.findings, *(probed.findings if probed else ())))
+    leaks = tuple(_with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
+    findings = _numbered((*pieces.findings, *leaks))
     population = tuple(_population(pieces, cells, findings))
     distrust = tuple(_distrust(pieces, cells, proofs, len(population)))
     failures = tuple(_failures(pieces, cells, findings))
@@ -119,6 +120,13 @@ def _unprobed(pieces: Pieces) -> Iterator[Cell]:
                     yield Cell(relation.qualified, role.name, command, "no privilege")
                 elif tenant:
                     yield Cell(relation.qualified, role.name, command, "not covered", 0, _AUDIT_LIMIT)
+
+
+def _with_fix(leak: Finding, checked: tuple[Finding, ...]) -> Finding:
+    """A check that read the cause off the catalog knows the mend: the nearest one on the same object."""
+    near = [f for f in checked if f.fix and f.object == leak.object and f.severity in ("critical", "high")]
+    near.sort(key=lambda f: (f.command != leak.command, SEVERITIES.index(f.severity)))
+    return replace(leak, fix=near[0].fix) if near and not leak.fix else leak
 
 
 def _numbered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -43,6 +43,8 @@ class Finding:
     role: str = ""
     fix: str = ""
     """SQL that closes it."""
+    attack: str = ""
+    """The statements that cross, with the context they run under (probe only); their values are synthetic."""
     replay: str = ""
     """Text of the psql script that shows it (probe only)."""
     confirmed: bool = False

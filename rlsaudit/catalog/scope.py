@@ -1,4 +1,4 @@
-"""What translation needs beside the trees: where a node stands, and what the server's codes and names mean."""
+"""What translation needs beside the trees: where a node stands, what the server's codes and names mean."""
 
 from __future__ import annotations
 

@@ -155,6 +155,9 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
             if on.tenant_key in own and on.tenant_key is not None:
                 forged = {**own, on.tenant_key: other.key}
                 yield "foreign", insert(on.relation, forged)
+                # The acting user's own name on a row of another tenant: how one joins where one does not belong.
+                if mine := {c: tenant.user for c in on.tenancy.principal_columns.get(on.relation.oid, ()) if c in own}:
+                    yield "foreign", insert(on.relation, {**forged, **mine})
                 if on.readable:
                     yield "foreign", sql.SQL("{} RETURNING {}").format(insert(on.relation, forged), columns(on.readable[:1]))
         if on.tenant_key in own and on.tenant_key is not None and on.tenancy.of(on.relation.oid).shared_rows:

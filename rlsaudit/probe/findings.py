@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.finding import Finding, Property, Severity
 from rlsaudit.probe.leak import Leak
@@ -48,11 +50,30 @@ def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Fi
         relation=at_stake.qualified if at_stake else "",
         command=leak.command,
         role=leak.role,
+        attack=attack_text(leak),
         replay=replay,
         confirmed=confirmed,
         rationale=_RATIONALE[leak.breaks],
         standards=_STANDARDS,
     )
+
+
+def attack_text(leak: Leak) -> str:
+    """What crosses, as a person would type it: the visits, their context and the last statement."""
+    lines = [f"-- logged in as {leak.role}"]
+    for visit in leak.visits[:-1]:
+        lines += ["BEGIN;", *_folded(visit.statements), "COMMIT;" if visit.commit else "ROLLBACK;", "-- the next visit on the same connection"]
+    lines += ["BEGIN;", *_folded((*leak.context, *leak.visits[-1].statements)), "ROLLBACK;"]
+    return "\n".join(lines)
+
+
+def _folded(statements: tuple[str, ...]) -> list[str]:
+    """Statements with repetitions counted."""
+    found: list[str] = []
+    for statement, group in groupby(statements):
+        times = len(list(group))
+        found.append(f"{statement};" + (f"  -- {times} times" if times > 1 else ""))
+    return found
 
 
 def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:

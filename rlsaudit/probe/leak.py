@@ -55,6 +55,16 @@ class Leak:
         return self.visits[-1].statements[-1]
 
     @property
+    def leading(self) -> tuple[str, ...]:
+        """The statements before the last, in the last visit."""
+        return tuple(plain(statement) for statement in self.visits[-1].statements[:-1])
+
+    @property
+    def shown(self) -> str:
+        """The last statement in a form whose rows can be looked into."""
+        return plain(self.statement)
+
+    @property
     def place(self) -> Place:
         """Leaks with the same place are one finding."""
         return (self.function or self.relation, self.command, self.role, self.breaks)
@@ -80,6 +90,13 @@ class Tried:
     leaks: list[Leak] = field(default_factory=list)
     outputs: dict[tuple[str, str], tuple[tuple[str | None, ...], ...]] = field(default_factory=dict)
     """(statement, tenant's name) → rows, to hold against the same statement with row security off."""
+
+
+def plain(statement: str) -> str:
+    """Of COPY (query) TO STDOUT the query: it meets the same policies and needs no copy protocol."""
+    if statement.startswith("COPY (") and statement.endswith(") TO STDOUT"):
+        return statement.removeprefix("COPY (").removesuffix(") TO STDOUT")
+    return statement
 
 
 def shortest(leaks: Iterable[Leak]) -> tuple[Leak, ...]:

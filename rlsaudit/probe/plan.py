@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 from rlsaudit.catalog.model import Catalog, Constraint, Relation
 from rlsaudit.tenancy.model import Tenancy
@@ -23,6 +24,7 @@ _TEXT_FAMILIES = (
     _UUID_KEYS,
 )
 TENANTS = 3
+_BOUND = re.compile(r"'((?:[^']|'')*)'|([\w.+-]+)(?=[,)])")
 
 
 def key_families(tenancy: Tenancy) -> tuple[tuple[str, ...], ...]:
@@ -87,6 +89,34 @@ def _blocked(catalog: Catalog, relation: Relation, pending: dict[int, Relation])
     """(unmet parents that a NOT NULL column needs, unmet parents at all)."""
     unmet = [c for c in foreign_keys(catalog, relation) if c.referenced in pending and c.referenced != relation.oid]
     return sum(not nullable(relation, c) for c in unmet), len(unmet)
+
+
+def leaves(catalog: Catalog, root: Relation) -> Iterator[tuple[Relation, dict[str, str]]]:
+    """(leaf partition, partition key column → a value inside its bounds); no values for hash and default partitions."""
+    for child in catalog.children_of(root.oid):
+        found = _inside(root, child)
+        if child.kind == "partitioned table":
+            yield from ((leaf, {**found, **deeper}) for leaf, deeper in leaves(catalog, child))
+        else:
+            yield child, found
+
+
+def _inside(parent: Relation, child: Relation) -> dict[str, str]:
+    """The first listed value, or the inclusive lower bound of a range (``FOR VALUES FROM ('a') TO ('b')``)."""
+    strategy, _, listed = (parent.partition_key or "").partition(" (")
+    columns = [name.strip().strip('"') for name in listed.removesuffix(")").split(",")]
+    bound = (child.partition_bound or "").removeprefix("FOR VALUES ")
+    if strategy == "LIST" and bound.startswith("IN "):
+        values = _BOUND.findall(bound)[:1]
+    elif strategy == "RANGE" and bound.startswith("FROM "):
+        values = _BOUND.findall(bound.partition(" TO ")[0])
+    else:
+        return {}
+    return {
+        column: (quoted or bare).replace("''", "'")
+        for column, (quoted, bare) in zip(columns, values, strict=False)
+        if bare not in ("MINVALUE", "MAXVALUE", "NULL") and parent.column(column) is not None
+    }
 
 
 def foreign_keys(catalog: Catalog, relation: Relation) -> tuple[Constraint, ...]:

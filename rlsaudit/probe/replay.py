@@ -105,13 +105,13 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     for visit in leak.visits[:-1]:
         visited = [f"{_counting(leak, statement)};" for statement in visit.statements]
         parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;"]
-    parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.visits[-1].statements[:-1]))]
+    parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.leading))]
     parts += [_observed(stage, leak), "ROLLBACK;", _TAIL]
     return "\n".join(parts) + "\n"
 
 
 def _observed(stage: Stage, leak: Leak) -> str:
-    statement = leak.statement
+    statement = leak.shown
     if leak.channel == "digest":
         after = fingerprint_query(stage, leak)
         return "\n".join((

@@ -137,11 +137,11 @@ def _attack(
         for trial in context.closed(arena, session, role.oid):
             ledger.counts["closed", role.name] += 1
             ledger.leaks += [trial.leak] if trial.leak else []
-        open_without = {leak.relation for leak in ledger.leaks if leak.breaks == "closed" and leak.role == role.name}
+        wide_open = {leak.relation for leak in ledger.leaks if leak.breaks in ("closed", "read") and leak.role == role.name}
         for trial in context.carryover(arena, session, role.oid):
             ledger.counts["carryover", role.name] += 1
-            # What is open without any context needs no other tenant's visit.
-            ledger.leaks += [trial.leak] if trial.leak and trial.relation not in open_without else []
+            # What is open anyway needs no other tenant's visit.
+            ledger.leaks += [trial.leak] if trial.leak and trial.relation not in wide_open else []
         session.close()
         for _, leak in doors.functions(arena, session, role.oid):
             ledger.counts["read", role.name] += 1

@@ -71,6 +71,9 @@ class Seeder:
             for tenant in self._owners(relation):
                 self._fill(relation, tenant, ROWS_PER_TENANT)
         for relation in order:
+            if relation.kind == "partitioned table":
+                self._fill_partitions(relation)
+        for relation in order:
             for tenant in self._owners(relation):
                 if tenant is not None and self._found.rows[relation.oid, tenant.name]:
                     self._spare(relation, tenant)
@@ -94,6 +97,20 @@ class Seeder:
                 self._found.rows[place].append(row)
             elif not self._found.rows[place]:
                 self._found.failures[relation.oid] = error
+
+    def _fill_partitions(self, root: Relation) -> None:
+        """A partition without rows would prove nothing: give each its own, with key values from its bounds."""
+        for leaf, bounds in plan.leaves(self._catalog, root):
+            query = sql.SQL("SELECT FROM {}.{} LIMIT 1").format(sql.Identifier(leaf.schema), sql.Identifier(leaf.name))
+            if self._connection.execute(query).fetchone() is not None:
+                continue
+            for tenant in self._tenants:
+                key = self._tenancy.of(root.oid).key
+                if not bounds or (key in bounds and bounds[key] != tenant.key):
+                    continue
+                row, _ = self._insert(root, tenant, keep=True, bounds=bounds)
+                if row is not None:
+                    self._found.rows[root.oid, tenant.name].append(row)
 
     def _existing(self, relation: Relation) -> bool:
         """Use reference rows that the schema itself brought along."""
@@ -119,13 +136,19 @@ class Seeder:
 
     # One row -------------------------------------------------------------------------------------------------------
 
-    def _insert(self, relation: Relation, tenant: Tenant | None, *, keep: bool) -> tuple[Filled | None, str]:
-        """(row, "") or (None, last error).  A kept row is as the server returned it, a spare one as it was proposed."""
+    def _insert(
+        self, relation: Relation, tenant: Tenant | None, *, keep: bool, bounds: Mapping[str, str] | None = None
+    ) -> tuple[Filled | None, str]:
+        """(row, "") or (None, last error).  A kept row is as the server returned it, a spare one as it was proposed.
+
+        ``bounds`` are values that the row must have.
+        """
         error = "no attempt was made"
         for attempt in range(ATTEMPTS):
             proposal = self._propose(relation, tenant, attempt)
             if isinstance(proposal, str):
                 return None, proposal
+            proposal.update(bounds or {})
             try:
                 with self._connection.transaction(force_rollback=not keep):
                     self._act(tenant)

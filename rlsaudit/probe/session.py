@@ -111,7 +111,10 @@ class Session:
 def _drain_copy(pgconn: pq.abc.PGconn) -> Reply:
     lines: list[tuple[str | None, ...]] = []
     while True:
-        count, data = pgconn.get_copy_data(0)
+        try:
+            count, data = pgconn.get_copy_data(0)
+        except psycopg.OperationalError:
+            break  # an error in the middle of the rows; the result that follows tells which
         if count <= 0:
             break
         lines.append((bytes(data).decode(errors="replace").rstrip("\n"),))

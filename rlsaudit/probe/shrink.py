@@ -46,9 +46,9 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
         prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
         try:
-            for statement in (role, *prepare, *leak.context, *leak.visits[-1].statements[:-1]):
+            for statement in (role, *prepare, *leak.context, *leak.leading):
                 connection.execute(statement)
-            shown = connection.execute(leak.statement)
+            shown = connection.execute(leak.shown)
             seen = _cells(shown, leak)
             connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
         except psycopg.Error as error:

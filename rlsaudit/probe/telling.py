@@ -44,8 +44,12 @@ def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     return (leak.role, leak.breaks, leak.function or place, direct, leak.command == "TRUNCATE", leak.owner == "")
 
 
+def _plainness(leak: Leak) -> tuple[int, int, bool, int]:
+    return (len(leak.visits), len(leak.visits[-1].statements), leak.channel == "error", _ORDER.index(leak.command))
+
+
 def _told(group: list[Leak]) -> Told:
-    first = min(group, key=lambda leak: (len(leak.visits), leak.channel == "error", _ORDER.index(leak.command)))
+    first = min(group, key=_plainness)
     commands = sorted({leak.command for leak in group}, key=_ORDER.index)
     siblings = tuple(sorted({leak.relation for leak in group} - {first.relation}))
     return Told(first, tuple(commands), siblings)

@@ -1,4 +1,4 @@
-"""Values of the encoding: what a term stands for, and what the server's input functions make of text constants."""
+"""Values of the encoding, and what the server's input functions make of text constants."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ QUOTE_BODY = {
 }
 """What may stand between the quotes of a string, an ``E''`` string and a quoted identifier."""
 CONTINUES = re.compile(r"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'")
-"""What continues a string on another line."""
+"""What continues a string on another line, as the server sees it; psql, reading line by line, does not."""
 COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 

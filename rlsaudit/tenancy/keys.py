@@ -52,21 +52,48 @@ def _primary_name(catalog: Catalog, reading: Reading) -> str | None:
     for use in reading.uses:
         if use.column and use.source.setting != ROLE:
             compared[use.column].add(use.relation)
+    parents = _foreign_key_columns(catalog)
     for lookup in reading.lookups:
-        compared[lookup.column].add(lookup.relation)
+        # A child that looks its parent up says nothing of the key; a look-up in a membership does, on both sides.
+        if (lookup.relation, lookup.column, lookup.through) not in parents:
+            compared[lookup.column].add(lookup.relation)
+            compared[lookup.through_column].add(lookup.through)
+    referring = Counter(column for child, column, _ in parents if _alone(catalog, child, column))
     present: dict[str, set[int]] = defaultdict(set)
     for relation in catalog.relations:
         for column in relation.columns if relation.holds_rows else ():
             if words.tenant_like(column.name):
                 present[column.name].add(relation.oid)
     scores = {
-        name: 3 * len(compared[name]) + len(present[name]) + (6 if words.tenant_like(name) else 0) - (7 if words.user_like(name) else 0)
+        name: 3 * len(compared[name]) + len(present[name]) + (6 + 2 * referring[name] if words.tenant_like(name) else 0) - (7 if words.user_like(name) else 0)
         for name in compared.keys() | present.keys()
         if name in compared or len(present[name]) > 1
     }
     # The name ``id`` is compared in a registry's own policy; the column that refers to it is the better name.
     candidates = [n for n in scores if n != "id"] or list(scores)
     return max(candidates, key=lambda n: (scores[n], n), default=None)
+
+
+def _foreign_key_columns(catalog: Catalog) -> set[tuple[int, str, int]]:
+    """(child, column, parent) of every foreign key."""
+    found = set()
+    for constraint in catalog.constraints:
+        child = catalog.find_relation(constraint.relation) if constraint.kind == "foreign key" else None
+        for number in constraint.columns if child else ():
+            column = child.column_number(number) if child else None
+            if child is not None and column is not None:
+                found.add((child.oid, column.name, constraint.referenced))
+    return found
+
+
+def _alone(catalog: Catalog, relation: int, column: str) -> bool:
+    """True when the column is a foreign key by itself."""
+    child = catalog.relation(relation)
+    found = child.column(column)
+    return found is not None and any(
+        constraint.kind == "foreign key" and constraint.columns == (found.number,)
+        for constraint in catalog.constraints_of(relation)
+    )
 
 
 def _user_source(source: Source, reading: Reading) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
+from random import Random
 
 import psycopg
 import pytest
@@ -13,10 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.load import load_catalog
+from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.prove import smt
+from rlsaudit.prove.encode import Encoder
 from rlsaudit.prove.goals import outcome
 from rlsaudit.prove.prove import combined, prove
+from rlsaudit.prove.values import Row, Value, text_number
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
@@ -56,6 +62,16 @@ BEGIN
       RETURN NEXT candidate;
     EXCEPTION WHEN OTHERS THEN NULL;
     END;
+  END LOOP;
+END $$;
+CREATE FUNCTION evaluated(condition text) RETURNS TABLE (tried candidates, result text) LANGUAGE plpgsql AS $$
+BEGIN
+  FOR tried IN TABLE candidates LOOP
+    BEGIN
+      EXECUTE 'SELECT (' || condition || ')::text FROM (SELECT ($1).*) t' INTO result USING tried;
+    EXCEPTION WHEN OTHERS THEN result := 'error';
+    END;
+    RETURN NEXT;
   END LOOP;
 END $$;
 """
@@ -232,6 +248,11 @@ class World:
             connection.execute("SET LOCAL ROLE sound_app")
             return connection.execute("SELECT k_int, k_text FROM admitted()").fetchall()
 
+    def evaluate(self, condition: str, x: str | None, y: str | None) -> list[tuple]:
+        """Each row's columns and what the condition gives for it: true, false, None or error."""
+        query = "SELECT (tried).k_int, (tried).k_text, (tried).a, (tried).f, result FROM evaluated(%s)"
+        return self.session(x, y).execute(query, [condition]).fetchall()
+
 
 @pytest.fixture(scope="module")
 def world(prove_server: ScratchServer) -> Iterator[World]:
@@ -288,3 +309,54 @@ def test_proofs_hold_on_the_server(world: World) -> None:
 
     run()
     assert verdicts["bound"] > EXAMPLES / 6 and verdicts["refuted"] > EXAMPLES / 6, verdicts
+
+
+def possible(predicate: e.Expression, row: tuple, x: str | None, y: str | None) -> bool:
+    """Whether the encoding allows the result that the server gave for this row and session."""
+    *columns, result = row
+    encoder = Encoder()
+    value = encoder.condition(predicate, Row("row"))
+    terms = [{"true": value.is_true, "false": value.is_false, None: value.is_null}[result]]
+    for (label, _, number), column in encoder.columns.items():
+        if label == "row":
+            terms += fixed(column, columns[number - 2])
+    for name, content in (("app.x", x), ("app.y", y)):
+        null, text = smt.truth(f"setting {name} is null"), smt.number(f"setting {name}")
+        terms += fixed(Value(smt.FALSE, null, text, "text"), content)
+    return smt.solve([*terms, *encoder.facts()]).holds is not False
+
+
+def fixed(value: Value, content: str | int | bool | None) -> list[smt.Term]:
+    if content is None:
+        return [value.null]
+    literal = smt.literal(text_number(content) if isinstance(content, str) else content)
+    return [smt.negation(value.null), smt.equal(value.value, literal)]
+
+
+def test_the_encoding_allows_what_the_server_does(world: World) -> None:
+    seen: Counter[str] = Counter()
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(bools(2), st.randoms(use_true_random=False))
+    def run(condition: str, random: Random) -> None:
+        try:
+            world.replace_policies([f"CREATE POLICY p0 ON t USING ({condition})"])
+        except psycopg.Error:
+            return
+        catalog = load_catalog(world.owner)
+        predicate = policy_predicate(catalog, catalog.policies[0], "using")
+        assert predicate is not None
+        for x, y in random.sample(SESSIONS, 3):
+            for row in random.sample(world.evaluate(condition, x, y), 5):
+                if row[-1] != "error":  # errors depend on the order of evaluation
+                    seen[str(row[-1])] += 1
+                    assert possible(predicate, row, x, y), (condition, row, x, y)
+
+    run()
+    assert set(seen) == {"true", "false", "None"}, seen

@@ -185,6 +185,7 @@ def _findings() -> tuple[Finding, ...]:
             message=message,
             property=prop,
             fix=fix,
+            attack="BEGIN;\nSELECT set_config('app.account_id', '1', true);\nSELECT * FROM public.documents;\nROLLBACK;",
             replay=REPLAY,
             confirmed=confirmed,
             standards=ACCESS,
@@ -298,6 +299,7 @@ def _findings() -> tuple[Finding, ...]:
                 "ALTER POLICY p ON public.projects USING (account_id = "
                 "NULLIF(current_setting('app.account_id', true), ''));"
             ),
+            attack="BEGIN;\nSELECT set_config('app.account_id', '1', true);\nSELECT * FROM public.documents;\nROLLBACK;",
             replay=REPLAY,
             confirmed=True,
             standards=ACCESS,

@@ -194,7 +194,7 @@ def test_sql_that_does_not_show_whole_has_no_copy_button(text: str) -> None:
     block = re.search(r'id="F-6".*?</details>', text, re.DOTALL)
     assert block and "data-copy" not in block[0] and "take it from evidence.json" in block[0]
     block = re.search(r'id="F-2".*?</details>', text, re.DOTALL)
-    assert block and block[0].count("data-copy") == 2
+    assert block and block[0].count("data-copy") == 3
 
 
 def test_anchors_are_unique_whatever_findings_are_called(rich: Report) -> None:

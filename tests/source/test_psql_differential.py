@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (SQL is clearer unwrapped)
 """What psql makes of a script and what we make of it must be the same database."""
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ create function f(x int) returns int language sql begin atomic
   insert into t values (x); select case when x > 1 then case x when 2 then 3 end else 4 end; end;
 create or replace procedure p(x int) begin atomic insert into t values (x); insert into t values (x + 1); end;
 call p(5); select f(1); create table begin_(a int);
-create table "case"(a int);
+create table "case"(a int); create function b(begin int) returns int language sql as 'select 1'; create table after_b();
 create function g() returns int language plpgsql as $$ begin if true then return 1; end if; end $$;
 begin; create table in_transaction(); commit; begin; create table undone(); rollback;
 create or replace function h(a int default (1)) returns int return case when a = 1 then 2 end; create table v();

@@ -154,7 +154,7 @@ def test_directory_without_programs() -> None:
 def test_a_server_that_does_not_start_says_why(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlsaudit.source.server._SETTINGS", {"shared_buffers": "many"})
     monkeypatch.setattr(tempfile, "tempdir", str(base))
-    with pytest.raises(NotTrustworthy, match="did not start: .*shared_buffers"):
+    with pytest.raises(NotTrustworthy, match=r"did not start: .*shared_buffers"):
         ScratchServer().start()
     assert list(base.iterdir()) == []
 

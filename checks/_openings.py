@@ -1,0 +1,226 @@
+"""What the policy checks share: who is at risk through a way, and what else may stop a forged row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.model import Policy, Relation, Trigger
+from rlsaudit.catalog.outcome import Way
+from rlsaudit.catalog.policies import settings, settings_read
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import Subject
+from rlsaudit.checks._binding import Reach
+from rlsaudit.checks._fixes import in_order, listed
+from rlsaudit.checks._reading import Use, same_condition, uses
+from rlsaudit.finding import SEVERITIES, Severity
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A way through a policy that admits rows of other tenants."""
+
+    use: Use
+    reach: Reach
+    severity: Severity
+
+
+@dataclass(frozen=True)
+class Group:
+    """The openings of one policy, over roles and commands."""
+
+    relation: Relation
+    policy: Policy
+    openings: tuple[Opening, ...]
+
+    @property
+    def first(self) -> Opening:
+        """The worst."""
+        return min(self.openings, key=lambda one: SEVERITIES.index(one.severity))
+
+    @property
+    def commands(self) -> str:
+        return listed(in_order({one.use.command for one in self.openings}))
+
+    @property
+    def roles(self) -> str:
+        return listed(one.use.role.name for one in self.openings)
+
+
+def grouped(openings: Iterable[Opening]) -> tuple[Group, ...]:
+    """Openings by policy, in order of appearance."""
+    found: dict[int, list[Opening]] = {}
+    for one in openings:
+        found.setdefault(one.use.policy.oid, []).append(one)
+    return tuple(Group(ones[0].use.relation, ones[0].use.policy, tuple(ones)) for ones in found.values())
+
+
+def trivial(use: Use, way: Way) -> bool:
+    """Whether the way holds for every row: it asks for nothing, or only for what NOT NULL columns have anyway."""
+    return all(
+        condition.value is True
+        and isinstance(condition.atom, e.NullTest)
+        and not condition.atom.is_null
+        and isinstance(column := condition.atom.argument, e.Column)
+        and column.not_null
+        and column.level == 0
+        and column.name != use.place.key
+        for condition in way
+    )
+
+
+def severity_of(subject: Subject, use: Use, reach: Reach) -> Severity | None:
+    """How bad a way is that does not compare the tenant; None when the role cannot take it."""
+    lesser = use.classified.kind in ("registry", "principal")
+    match reach.kind:
+        case "open":
+            return "high" if lesser else "critical"
+        case "setting" | "party":
+            return "high"
+        case "gate":
+            return "medium" if reach.detail else "high"
+        case "person":
+            return "high" if _tenant_elsewhere(subject, use) else "medium"
+        case "role":
+            return _as_role(subject, use, reach.detail)
+    return None
+
+
+def _as_role(subject: Subject, use: Use, name: str) -> Severity | None:
+    """A way that is open while ``current_user`` is ``name``."""
+    role = subject.catalog.role_named(name)
+    if role is None:
+        return None
+    if role.oid in subject.visibility.becomes(use.role.oid):
+        return "critical"
+    functions = (f for f in subject.catalog.functions if f.security_definer and f.owner == role.oid)
+    if any(subject.visibility.may_execute(use.role.oid, function) for function in functions):
+        return "critical"
+    return "low"
+
+
+def _tenant_elsewhere(subject: Subject, use: Use) -> bool:
+    return (use.relation.oid, use.role.oid, use.command) in _bound_commands(subject)
+
+
+_BOUND: WeakKeyDictionary[Visibility, frozenset[tuple[int, int, str]]] = WeakKeyDictionary()
+
+
+def _bound_commands(subject: Subject) -> frozenset[tuple[int, int, str]]:
+    """(relation, role, command) for which some policy compares the tenant."""
+    found = _BOUND.get(subject.visibility)
+    if found is None:
+        found = _BOUND[subject.visibility] = frozenset(
+            (use.relation.oid, use.role.oid, use.command)
+            for use in uses(subject)
+            if use.side == "old" and any(reach.kind == "tenant" for _, reach in use.reaches)
+        )
+    return found
+
+
+def loose_reads(subject: Subject) -> Iterable[Opening]:
+    """Ways through USING that admit other tenants' rows and ask for something, missing context apart."""
+    for use in uses(subject):
+        if use.side != "old":
+            continue
+        for way, reach in use.reaches:
+            if reach.kind == "open" and trivial(use, way):
+                continue
+            if reach.kind == "person" and use.classified.kind in ("membership", "principal"):
+                continue
+            if reach.kind == "party" and _tenant_elsewhere(subject, use):
+                continue
+            if reach.kind in ("setting", "gate") and use.falls_open(way):
+                continue
+            severity = severity_of(subject, use, reach)
+            if severity is not None:
+                yield Opening(use, reach, severity)
+
+
+def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
+    """Ways through WITH CHECK that admit new rows of other tenants, unless USING of the same policy is to blame."""
+    blamed = {(use.policy.oid, use.role.oid) for use in uses(subject) if use.side == "old"}
+    for use in uses(subject):
+        if use.side != "new" or use.command != command or not _may_choose(subject, use):
+            continue
+        shared = same_condition(subject, use.policy) and (use.policy.oid, use.role.oid) in blamed
+        for way, reach in use.reaches:
+            own = reach.kind == "person" and use.classified.kind in ("membership", "principal")
+            if shared and reach.kind != "party" and not own:
+                continue
+            if reach.kind in ("setting", "gate") and use.falls_open(way):
+                continue
+            severity = "critical" if own and use.place.key else severity_of(subject, use, reach)
+            if own and not use.place.key:
+                continue
+            if severity is not None:
+                yield Opening(use, reach, severity)
+
+
+def _may_choose(subject: Subject, use: Use) -> bool:
+    """Whether the role may write the columns that say whose the row is."""
+    if use.command == "INSERT":
+        return True
+    columns = subject.visibility.columns(use.role.oid, use.relation, use.command)
+    if use.classified.path:
+        return any(name in columns for name in use.classified.path[0].columns)
+    return use.place.key is None or use.place.key in columns
+
+
+def guard(subject: Subject, use: Use) -> str:
+    """What besides policies holds a new row against the context, as far as the catalog tells; empty for nothing."""
+    names = tenant_settings(subject)
+    key = use.relation.column(use.place.key) if use.place.key else None
+    triggers = [t for t in subject.catalog.triggers_of(use.relation.oid) if _fires(t, use.command)]
+    for trigger in sorted(triggers, key=lambda t: t.name):
+        if settings_read(subject.catalog, trigger.function) & names:
+            later = any(other.name > trigger.name for other in triggers)
+            if not trigger.columns or use.command != "UPDATE" or not later:
+                return f"the trigger {trigger.name} reads the context"
+    for constraint in subject.catalog.constraints_of(use.relation.oid):
+        text = (constraint.expression or "").lower()
+        if constraint.kind == "check" and constraint.enforced and any(f"'{name}'" in text for name in names):
+            return f"the constraint {constraint.name} reads the context"
+    if use.command == "INSERT" and key is not None:
+        columns = subject.visibility.columns(use.role.oid, use.relation, "INSERT")
+        if key.name not in columns:
+            return f"{use.role.name} may not write {key.name}"
+    return ""
+
+
+def _fires(trigger: Trigger, command: str) -> bool:
+    return (
+        trigger.timing == "BEFORE"
+        and trigger.row_level
+        and command in trigger.events
+        and trigger.enabled in ("origin", "always")
+    )
+
+
+_SETTINGS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
+
+
+def tenant_settings(subject: Subject) -> frozenset[str]:
+    """Settings that tenant keys are held against; all settings of the context when policies do not say."""
+    found = _SETTINGS.get(subject.visibility)
+    if found is None:
+        names: set[str] = set()
+        for use in uses(subject):
+            for comparison in e.comparisons(use.predicate):
+                if comparison.column.name == use.place.key:
+                    names |= settings(comparison.other, subject.catalog)
+        found = _SETTINGS[subject.visibility] = frozenset(names or subject.tenancy.context.settings)
+    return found
+
+
+def in_words(reach: Reach) -> str:
+    """What a way asks for instead of the tenant."""
+    return {
+        "setting": f"a session that sets {reach.detail}, which every client can,",
+        "gate": f"a session for which {reach.detail or 'a condition without the row'} answers true",
+        "role": f"code that runs as {reach.detail}",
+        "person": f"a session of the user named in {reach.detail}",
+        "party": f"a session whose tenant is named in {reach.detail}",
+    }.get(reach.kind, "a session of any tenant")

@@ -1,0 +1,60 @@
+"""A way through a policy that never compares the tenant key."""
+
+from collections.abc import Iterator
+
+from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
+from rlsaudit.checks._fixes import narrow, policy_name
+from rlsaudit.checks._openings import grouped, in_words, loose_reads
+
+
+@check(
+    "RLS102",
+    title="A policy can be true without comparing the tenant",
+    severity="critical",
+    rationale=(
+        "Every way through every permissive policy must hold the tenant key against the session's tenant. A key that is"
+        " only compared with itself, an OR branch for public rows or administrators, or an EXISTS that does not join"
+        " the row admits rows of all tenants."
+    ),
+    standards=("SOC 2 CC6.1", "ISO 27001 A.8.3", "NIST 800-53 AC-3", "CWE-863"),
+    examples=(
+        Example(
+            setup=PROTECTED,
+            bad="CREATE POLICY tenant ON invoices USING (tenant_id = tenant_id);",
+            good=f"CREATE POLICY tenant ON invoices USING (tenant_id IS NOT NULL AND {TENANT});",
+        ),
+        Example(
+            setup=SOUND,
+            bad="CREATE POLICY cheap ON invoices FOR SELECT USING (amount < 10);",
+            good=f"CREATE POLICY cheap ON invoices FOR SELECT USING ({TENANT} AND (amount < 10 OR amount IS NULL));",
+        ),
+        Example(
+            setup=PROTECTED,
+            bad=(
+                "CREATE POLICY tenant ON invoices\n"
+                f"  USING ({TENANT} OR current_setting('app.is_admin', true) = 'on');"
+            ),
+            good=(
+                "CREATE POLICY tenant ON invoices\n"
+                f"  USING ({TENANT} AND (amount > 0 OR current_setting('app.is_admin', true) = 'on'));"
+            ),
+        ),
+    ),
+)
+def tenant_not_compared(subject: Subject) -> Iterator[Hit]:
+    for group in grouped(loose_reads(subject)):
+        relation, worst = group.relation, group.first
+        key = worst.use.place.key or "the tenant"
+        yield Hit(
+            policy_name(group.policy, relation),
+            f"A way through the policy does not compare {key} with the session's tenant: {in_words(worst.reach)}"
+            f" reaches rows of every tenant in {relation.qualified} ({group.commands} as {group.roles}).",
+            narrow(
+                subject, relation, worst.use.classified, group.policy, using=True, check=group.policy.check is not None
+            ),
+            worst.severity,
+            relation=relation.qualified,
+            command=group.commands,
+            role=group.roles,
+        )

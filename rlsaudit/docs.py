@@ -1,0 +1,208 @@
+"""The generated pages of docs/: ``python -m rlsaudit.docs DIR`` writes a page per check, an index and cli.md.
+
+Nothing is taken from click's formatter, whose line breaks and brackets change with its version and the
+terminal: the same code gives the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from rlsaudit.check import Check, Example, registry
+from rlsaudit.cli import cli
+
+WIDTH = 110
+NOTICE = "<!-- Written by `make docs`; edit the source it is made from, not this page. -->"
+
+_FAMILIES: Mapping[str, str] = {
+    "0": "Coverage: is row security there at all",
+    "1": "Policy predicates",
+    "2": "Roles and privileges",
+    "3": "Doors around row security: views, functions, triggers, rules, partitions, copies",
+    "4": "The context of a session",
+    "5": "Keys and constraints",
+    "6": "Performance of policies",
+}
+
+
+def pages() -> dict[str, str]:
+    """Every generated page: path below docs/ → text."""
+    own = shipped()
+    return {
+        "cli.md": command_line(),
+        "checks/index.md": index(own),
+        **{f"checks/{one.id}.md": check_page(one) for one in own},
+    }
+
+
+def write(directory: Path) -> tuple[Path, ...]:
+    """Write the pages below ``directory`` and remove pages of checks that are no more.  Raises OSError."""
+    made = {directory / name: text for name, text in pages().items()}
+    for old in (directory / "checks").glob("RLS*.md"):
+        if old not in made:
+            old.unlink()
+    for path, text in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return tuple(made)
+
+
+def shipped() -> tuple[Check, ...]:
+    """The checks of rlsaudit itself: what a plug-in adds has pages of its own elsewhere."""
+    return tuple(one for one in registry() if one.run.__module__.startswith("rlsaudit.checks."))
+
+
+def index(checks: tuple[Check, ...]) -> str:
+    """The table of all checks, by family."""
+    parts = [
+        NOTICE,
+        "# Checks",
+        _wrapped(
+            f"{len(checks)} checks read the catalog; they run in `rlsaudit scan` and `rlsaudit audit`. The "
+            "severity is the check's own: a finding may carry another, by its consequence in the database at hand. "
+            "`rlsaudit explain RLS001` prints a page in the terminal."
+        ),
+    ]
+    for digit, family in _FAMILIES.items():
+        members = [one for one in checks if one.id[3] == digit]
+        if members:
+            rows = [f"| [{one.id}]({one.id}.md) | {one.severity} | {_cell(one.title)} |" for one in members]
+            parts += [f"## {family}", "\n".join(("| id | severity | title |", "|---|---|---|", *rows))]
+    return _joined(parts)
+
+
+def check_page(one: Check) -> str:
+    """Why a check matters, a bad and a good schema, and the controls it bears on."""
+    severity = f"Severity: **{one.severity}** · Family: {_FAMILIES[one.id[3]].partition(':')[0]}"
+    parts = [
+        NOTICE,
+        f"# {one.id}: {_text(one.title)}",
+        severity,
+        "## Why it matters",
+        _wrapped(one.rationale),
+    ]
+    for number, example in enumerate(one.examples, 1):
+        parts += [f"## Example{f' {number}' if len(one.examples) > 1 else ''}", *_example(example)]
+    if one.standards:
+        parts += ["## Controls", "\n".join(f"* {standard}" for standard in one.standards)]
+    return _joined([*parts, "[All checks](index.md)"])
+
+
+def command_line() -> str:
+    """Every command with its arguments and options."""
+    parts = [NOTICE, "# Command line", _help(cli)]
+    parts += [
+        _wrapped(
+            "A flag wins over its environment variable, that over `rlsaudit.toml`, that over `[tool.rlsaudit]` "
+            "in `pyproject.toml`."
+        ),
+        "\n".join(f"* [`{name}`](#{name.replace(' ', '-')})" for name, _ in commands()),
+    ]
+    for name, command in commands():
+        parts += [f"## {name}", f"```\n{_usage(name, command)}\n```", _help(command), *_options(command)]
+    return _joined(parts)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command that can be run, by its full name below ``rlsaudit``, such as ``config show``."""
+    yield from _below(cli, "")
+
+
+def _below(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command]]:
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        if isinstance(command, click.Group):
+            yield from _below(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def _usage(name: str, command: click.Command) -> str:
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    shown = [
+        (one.name or "").upper() if one.required else f"[{(one.name or '').upper()}]" for one in arguments
+    ]
+    return " ".join(("rlsaudit", name, "[OPTIONS]", *shown))
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    if not options:
+        return
+    rows = ["| option | environment | meaning |", "|---|---|---|"]
+    for one in options:
+        names = ", ".join(one.opts)
+        value = "" if one.is_flag else f" {_value(one)}"
+        variable = f"`{one.envvar}`" if isinstance(one.envvar, str) else ""
+        default = f" Default: {one.default}." if one.show_default and one.default is not None else ""
+        rows.append(f"| `{_code(names + value)}` | {variable} | {_cell((one.help or '') + default)} |")
+    yield "\n".join(rows)
+
+
+def _value(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
+    if isinstance(option.type, click.Choice):
+        return "/".join(map(str, option.type.choices))
+    kinds = {click.INT: "NUMBER", click.FLOAT: "NUMBER"}
+    return (
+        "NUMBER"
+        if isinstance(option.type, click.FloatRange)
+        else kinds.get(option.type, option.type.name.upper())
+    )
+
+
+def _help(command: click.Command) -> str:
+    paragraphs = re.split(r"\n\s*\n", (command.help or "").strip())
+    return "\n\n".join(_wrapped(paragraph) for paragraph in paragraphs)
+
+
+def _example(example: Example) -> Iterator[str]:
+    for heading, sql in (("Setting", example.setup), ("Bad", example.bad), ("Good", example.good)):
+        if sql.strip():
+            yield f"{heading}:"
+            yield f"```sql\n{textwrap.dedent(sql).strip()}\n```"
+
+
+def _wrapped(prose: str) -> str:
+    return textwrap.fill(
+        _text(" ".join(prose.split())), WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _text(prose: str) -> str:
+    """Prose in Markdown: what stands between backticks is code, elsewhere neither HTML nor emphasis."""
+    pieces = prose.split("`")
+    return "`".join(re.sub(r"([<*])", r"\\\1", p) if n % 2 == 0 else p for n, p in enumerate(pieces))
+
+
+def _cell(prose: str) -> str:
+    return _text(prose).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _joined(parts: list[str]) -> str:
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m rlsaudit.docs DIR``: 0, or 2 when DIR is not given."""
+    if len(arguments) != 1:
+        click.echo("usage: python -m rlsaudit.docs DIR", err=True)
+        return 2
+    for path in write(Path(arguments[0])):
+        click.echo(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

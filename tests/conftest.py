@@ -1,0 +1,126 @@
+"""One scratch server for a whole session of tests, and schemas loaded into it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from rlsaudit.catalog.load import load_catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.probe import replay
+from rlsaudit.probe.run import ProbeResult, probe
+from rlsaudit.source.server import ScratchServer
+from rlsaudit.tenancy.infer import Declared, infer
+from rlsaudit.tenancy.model import Classified, Tenancy
+
+PG_BIN = os.environ.get("RLSAUDIT_PG_BIN")
+_NUMBERS = itertools.count(1)
+
+
+@dataclass
+class Loaded:
+    """A database of the scratch server with the objects of one schema."""
+
+    server: ScratchServer
+    name: str
+    catalog: Catalog
+    _tenancy: Tenancy | None = field(default=None)
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """What is inferred without any configuration."""
+        if self._tenancy is None:
+            self._tenancy = infer(self.catalog)
+        return self._tenancy
+
+    def of(self, relation: str, tenancy: Tenancy | None = None) -> Classified:
+        """The class of ``schema.name``."""
+        return (tenancy or self.tenancy).of(self.oid(relation))
+
+    def oid(self, relation: str) -> int:
+        return next(r.oid for r in self.catalog.relations if r.qualified == relation)
+
+    def connect(self, user: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        return self.server.connect(self.name, user)
+
+    def probe(self, declared: Declared | None = None, *, seed: int = 0, budget: float = 0.0) -> ProbeResult:
+        tenancy = infer(self.catalog, declared) if declared else self.tenancy
+        return probe(
+            self.server,
+            self.name,
+            self.catalog,
+            tenancy,
+            seed=seed,
+            budget=budget,
+            progress=lambda what, done, of: None,
+        )
+
+    def schema_script(self) -> str:
+        """``schema.sql`` as it is put beside replay scripts."""
+        return replay.schema_script(self.server.dump_schema(self.name, data=True), self.catalog)
+
+
+Load = Callable[[str], Loaded]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ScratchServer]:
+    """The embedded server, or the one of ``RLSAUDIT_PG_BIN``; one for all tests of a process."""
+    with ScratchServer(Path(PG_BIN) if PG_BIN else None) as running:
+        yield running
+
+
+@pytest.fixture
+def schema(server: ScratchServer) -> Iterator[Load]:
+    """Load SQL into a database of its own; it and the roles made meanwhile are gone after the test."""
+    names: list[str] = []
+    known = _roles(server)
+
+    def load(text: str) -> Loaded:
+        name = f"test_{next(_NUMBERS)}"
+        server.create_database(name)
+        names.append(name)
+        with server.connect(name) as connection:
+            connection.execute(text.encode())
+            return Loaded(server, name, load_catalog(connection))
+
+    yield load
+    for name in names:
+        server.drop_database(name)
+    _drop_roles(server, [role for role in _roles(server) if role not in known])
+
+
+def _roles(server: ScratchServer) -> list[str]:
+    with server.connect() as connection:
+        query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' AND rolname <> 'postgres'"
+        return [str(name) for (name,) in connection.execute(query)]
+
+
+def _drop_roles(server: ScratchServer, roles: Sequence[str]) -> None:
+    with server.connect() as connection:
+        for role in roles:
+            connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(role)))
+
+
+@pytest.fixture(autouse=True)
+def _minimum_version(request: pytest.FixtureRequest) -> None:
+    """``@pytest.mark.pg(16)``: skipped on an older server."""
+    marker = request.node.get_closest_marker("pg")
+    if marker is not None:
+        running = request.getfixturevalue("server")
+        if running.major < marker.args[0]:
+            pytest.skip(f"needs PostgreSQL {marker.args[0]}, this is {running.major}")
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the environment of the person who runs the tests has no say in them."""
+    for name in os.environ:
+        if name.startswith("PG") or (name.startswith("RLSAUDIT_") and name != "RLSAUDIT_PG_BIN"):
+            monkeypatch.delenv(name)

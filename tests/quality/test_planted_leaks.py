@@ -1,0 +1,280 @@
+"""Known kinds of leak, each planted into one sound schema: found, named rightly, replayed by psql, shrunk, mended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from rlsaudit.finding import Finding, Property
+
+@dataclass(frozen=True)
+class Planted:
+    """``bad`` and ``mend`` are SQL for the owner; the finding wanted is (property, object, command)."""
+
+    name: str
+    bad: str
+    mend: str
+    property: Property
+    object: str
+    command: str
+    rows: int
+    """At most this many INSERTs in the replay script."""
+    statements: int = 1
+    """At most this many statements of the attack, context and transaction control left out."""
+    relation: str = "shop.notes"
+
+
+_POLICY = "DROP POLICY own ON shop.notes; CREATE POLICY own ON shop.notes"
+_SOUND = f"{_POLICY} USING (tenant_id = shop.tenant());"
+_PER_COMMAND = """
+DROP POLICY own ON shop.notes;
+CREATE POLICY reads ON shop.notes FOR SELECT USING (tenant_id = shop.tenant());
+CREATE POLICY adds ON shop.notes FOR INSERT WITH CHECK (tenant_id = shop.tenant());
+CREATE POLICY changes ON shop.notes FOR UPDATE USING (tenant_id = shop.tenant());
+CREATE POLICY removes ON shop.notes FOR DELETE USING (tenant_id = shop.tenant());
+"""
+
+PLANTED = [
+    Planted(
+        "select using true",
+        f"{_PER_COMMAND} DROP POLICY reads ON shop.notes; CREATE POLICY reads ON shop.notes FOR SELECT USING (true);",
+        "ALTER POLICY reads ON shop.notes USING (tenant_id = shop.tenant());",
+        "read", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "update with check true",
+        f"{_PER_COMMAND} ALTER POLICY changes ON shop.notes WITH CHECK (true);",
+        "ALTER POLICY changes ON shop.notes WITH CHECK (tenant_id = shop.tenant());",
+        "forge", "shop.notes", "UPDATE", rows=2,
+    ),
+    Planted(
+        "delete using true",
+        f"{_PER_COMMAND} ALTER POLICY removes ON shop.notes USING (true);",
+        "ALTER POLICY removes ON shop.notes USING (tenant_id = shop.tenant());",
+        "write", "shop.notes", "DELETE", rows=1,
+    ),
+    Planted(
+        "insert with check true",
+        f"{_PER_COMMAND} ALTER POLICY adds ON shop.notes WITH CHECK (true);",
+        "ALTER POLICY adds ON shop.notes WITH CHECK (tenant_id = shop.tenant());",
+        "forge", "shop.notes", "INSERT", rows=1,
+    ),
+    Planted(
+        "row security never enabled",
+        "ALTER TABLE shop.notes DISABLE ROW LEVEL SECURITY;",
+        "ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY;",
+        "read", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "partition granted",
+        """
+        CREATE TABLE shop.events (tenant_id integer NOT NULL, event_id integer, what text NOT NULL) PARTITION BY HASH (tenant_id);
+        CREATE TABLE shop.events_0 PARTITION OF shop.events FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        ALTER TABLE shop.events ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.events USING (tenant_id = shop.tenant());
+        GRANT SELECT ON shop.events, shop.events_0 TO q_app;
+        """,
+        "REVOKE ALL ON shop.events_0 FROM q_app;",
+        "read", "shop.events_0", "SELECT", rows=1, relation="shop.events_0",
+    ),
+    Planted(
+        "view with its owner's rights",
+        """
+        ALTER TABLE shop.notes NO FORCE ROW LEVEL SECURITY;
+        CREATE VIEW shop.recent AS SELECT tenant_id, body FROM shop.notes;
+        GRANT SELECT ON shop.recent TO q_app;
+        """,
+        "ALTER TABLE shop.notes FORCE ROW LEVEL SECURITY;",
+        "read", "shop.recent", "SELECT", rows=1, relation="shop.recent",
+    ),
+    Planted(
+        "function with its owner's rights",
+        """
+        ALTER TABLE shop.notes NO FORCE ROW LEVEL SECURITY;
+        CREATE FUNCTION shop.find_notes(word text) RETURNS SETOF shop.notes LANGUAGE sql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp AS 'SELECT * FROM shop.notes';
+        """,
+        "ALTER FUNCTION shop.find_notes(text) SECURITY INVOKER;",
+        "read", "shop.find_notes(text)", "EXECUTE", rows=1,
+    ),
+    Planted(
+        "open when no context was ever set",
+        f"{_POLICY} USING (current_setting('app.tenant_id', true) IS NULL OR tenant_id = shop.tenant());",
+        _SOUND,
+        "closed", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "open when the context is empty",
+        f"{_POLICY} USING (current_setting('app.tenant_id', true) = '' OR tenant_id = shop.tenant());",
+        _SOUND,
+        "closed", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "context for the whole session",
+        """
+        CREATE FUNCTION shop.act_for(tenant integer) RETURNS void LANGUAGE sql
+            AS $$ SELECT set_config('app.tenant_id', tenant::text, false) $$;
+        """,
+        """
+        CREATE OR REPLACE FUNCTION shop.act_for(tenant integer) RETURNS void LANGUAGE sql
+            AS $$ SELECT set_config('app.tenant_id', tenant::text, true) $$;
+        """,
+        "carryover", "shop.notes", "SELECT", rows=9, statements=3,
+    ),
+    Planted(
+        "context function wrongly IMMUTABLE",
+        """
+        CREATE FUNCTION shop.frozen() RETURNS integer LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN RETURN NULLIF(current_setting('app.tenant_id', true), '')::integer; END $$;
+        DROP POLICY own ON shop.notes; CREATE POLICY own ON shop.notes USING (tenant_id = shop.frozen());
+        """,
+        "ALTER FUNCTION shop.frozen() STABLE;",
+        "carryover", "shop.notes", "SELECT", rows=9, statements=10,
+    ),
+    Planted(
+        "TRUNCATE granted",
+        "GRANT TRUNCATE ON shop.notes TO q_app;",
+        "REVOKE TRUNCATE ON shop.notes FROM q_app;",
+        "write", "shop.notes", "TRUNCATE", rows=1,
+    ),
+    Planted(
+        "shared rows can be changed",
+        """
+        CREATE TABLE shop.articles (article_id integer PRIMARY KEY, tenant_id integer REFERENCES shop.tenants, title text NOT NULL);
+        ALTER TABLE shop.articles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.articles USING (tenant_id IS NULL OR tenant_id = shop.tenant());
+        GRANT SELECT, UPDATE ON shop.articles TO q_app;
+        """,
+        """
+        CREATE POLICY changes ON shop.articles AS RESTRICTIVE FOR UPDATE USING (tenant_id = shop.tenant());
+        """,
+        "write", "shop.articles", "UPDATE", rows=2, relation="shop.articles",
+    ),
+    Planted(
+        "compared with LIKE",
+        f"{_POLICY} USING (tenant_id::text LIKE current_setting('app.tenant_id', true) || '%');",
+        _SOUND,
+        "read", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "compared by prefix",
+        f"{_POLICY} USING (starts_with(tenant_id::text, current_setting('app.tenant_id', true)));",
+        _SOUND,
+        "read", "shop.notes", "SELECT", rows=1,
+    ),
+    Planted(
+        "author branch",
+        f"{_POLICY} USING (tenant_id = shop.tenant() OR author = current_setting('app.user_id', true));",
+        _SOUND,
+        "forge", "shop.notes", "INSERT", rows=1,
+    ),
+    Planted(
+        "trigger that copies to another tenant",
+        """
+        CREATE TABLE shop.inbox (tenant_id integer NOT NULL REFERENCES shop.tenants, body text NOT NULL);
+        ALTER TABLE shop.inbox ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.inbox USING (tenant_id = shop.tenant());
+        GRANT SELECT ON shop.inbox TO q_app;
+        CREATE FUNCTION shop.copy() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            INSERT INTO shop.inbox SELECT t.tenant_id, 'copied' FROM shop.tenants AS t;
+            RETURN NULL;
+        END $$;
+        ALTER TABLE shop.tenants NO FORCE ROW LEVEL SECURITY;
+        CREATE TRIGGER copies AFTER INSERT ON shop.notes FOR EACH ROW EXECUTE FUNCTION shop.copy();
+        """,
+        "DROP TRIGGER copies ON shop.notes;",
+        "forge", "shop.notes", "INSERT", rows=2, relation="shop.inbox",
+    ),
+    Planted(
+        "materialized view",
+        """
+        RESET ROLE;
+        CREATE MATERIALIZED VIEW shop.totals AS SELECT tenant_id, body FROM shop.notes;
+        GRANT SELECT ON shop.totals TO q_app;
+        """,
+        "REVOKE SELECT ON shop.totals FROM q_app;",
+        "read", "shop.totals", "SELECT", rows=1, relation="shop.totals",
+    ),
+    Planted(
+        "child without row security",
+        """
+        CREATE TABLE shop.lines (line_id integer PRIMARY KEY, tenant_id integer, note_id integer NOT NULL, text text NOT NULL,
+            FOREIGN KEY (tenant_id, note_id) REFERENCES shop.notes);
+        GRANT SELECT ON shop.lines TO q_app;
+        """,
+        """
+        ALTER TABLE shop.lines ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.lines USING (tenant_id = shop.tenant());
+        """,
+        "read", "shop.lines", "SELECT", rows=1, relation="shop.lines",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name.replace(" ", "-"))
+def test_planted_leak(planted, base, schema, psql) -> None:
+    leaky = schema(base + planted.bad)
+    result = leaky.probe()
+    found = [f for f in result.findings if _fits(f, planted)]
+    assert found, _said(result.findings)
+    finding = found[0]
+    assert not result.blind
+    assert finding.severity in ("critical", "high")
+    assert finding.role == "q_app"
+    assert finding.relation == planted.relation
+    assert all(one.confirmed for one in result.findings), _said(result.findings)
+    assert finding.replay.count("INSERT INTO") - _attacking(finding) <= planted.rows, finding.replay
+    assert len(_attack(finding)) <= planted.statements, finding.replay
+    assert psql(finding.replay, result.schema) == "LEAK"
+    mended = schema(base.replace("CREATE ROLE", "-- CREATE ROLE") + planted.bad + planted.mend)
+    assert psql(finding.replay, mended.schema_script()) == "HELD"
+
+
+def _fits(finding: Finding, planted: Planted) -> bool:
+    named = (finding.property, finding.object) == (planted.property, planted.object)
+    return named and (finding.command == planted.command or f"Also by {planted.command}" in finding.message)
+
+
+def _attack(finding: Finding) -> list[str]:
+    """Statements of the attack itself."""
+    control = ("--", "BEGIN", "ROLLBACK", "COMMIT", "SELECT set_config(", "SELECT shop.act_for(")
+    lines = [line.partition(";")[0] for line in finding.attack.splitlines()]
+    return [line for line in lines if not line.startswith(control)]
+
+
+def _attacking(finding: Finding) -> int:
+    return sum(statement.startswith("INSERT INTO") for statement in _attack(finding))
+
+
+def _said(findings: tuple[Finding, ...]) -> str:
+    lines = [f"{f.check} {f.object} {f.command} {f.relation} confirmed={f.confirmed}: {f.message}" for f in findings]
+    return "\n".join(["found instead:", *lines])
+
+
+def test_sound_schema_leaks_nothing(base, schema) -> None:
+    result = schema(base).probe(budget=2)
+    assert result.findings == ()
+    assert {cell.state for cell in result.cells} == {"held", "no privilege"}
+    assert {p.property: p.outcome for p in result.properties} == dict.fromkeys(
+        ("read", "write", "forge", "closed", "carryover", "alive", "detector"), "held"
+    )
+    assert result.programs > 50, "random workloads did not run"
+    assert not result.blind
+
+
+def _with_text_keys(base: str) -> str:
+    return base.replace("tenant_id integer", "tenant_id text").replace("RETURNS integer", "RETURNS text").replace("'')::integer", "'')")
+
+
+def test_sound_schema_with_text_keys_leaks_nothing(base, schema) -> None:
+    assert schema(_with_text_keys(base)).probe().findings == ()
+
+
+@pytest.mark.parametrize("compare", ["lower(tenant_id) = lower(shop.tenant())", "tenant_id LIKE shop.tenant()", "tenant_id ~ shop.tenant()"])
+def test_sloppy_comparison_of_text_keys(compare, base, schema) -> None:
+    """Text keys are chosen so that a comparison that ignores case, or takes one for a pattern, confuses two of them."""
+    result = schema(f"{_with_text_keys(base)} DROP POLICY own ON shop.notes; CREATE POLICY own ON shop.notes USING ({compare});").probe()
+    assert [f for f in result.findings if (f.property, f.object, f.confirmed) == ("read", "shop.notes", True)], _said(result.findings)
