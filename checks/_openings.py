@@ -77,8 +77,12 @@ def severity_of(subject: Subject, use: Use, reach: Reach) -> Severity | None:
     match reach.kind:
         case "open":
             return "high" if lesser else "critical"
-        case "setting" | "party":
-            return "high"
+        case "setting":
+            # With nothing but the tenant's own setting every session passes.
+            own = set(reach.detail.split(", ")) <= tenant_settings(subject)
+            return "critical" if own and not lesser else "high"
+        case "party":
+            return "high" if _tenant_elsewhere(subject, use) or lesser else "critical"
         case "gate":
             return "medium" if reach.detail else "high"
         case "person":
@@ -141,14 +145,14 @@ def loose_reads(subject: Subject) -> Iterable[Opening]:
 
 def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
     """Ways through WITH CHECK that admit new rows of other tenants, unless USING of the same policy is to blame."""
-    blamed = {(use.policy.oid, use.role.oid) for use in uses(subject) if use.side == "old"}
+    blamed = _blamed(subject)
     for use in uses(subject):
         if use.side != "new" or use.command != command or not _may_choose(subject, use):
             continue
-        shared = same_condition(subject, use.policy) and (use.policy.oid, use.role.oid) in blamed
+        same = same_condition(use.policy)
         for way, reach in use.reaches:
             own = reach.kind == "person" and use.classified.kind in ("membership", "principal")
-            if shared and reach.kind != "party" and not own:
+            if same and (use.policy.oid, use.role.oid, reach.kind) in blamed:
                 continue
             if reach.kind in ("setting", "gate") and use.falls_open(way):
                 continue
@@ -157,6 +161,18 @@ def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
                 continue
             if severity is not None:
                 yield Opening(use, reach, severity)
+
+
+def _blamed(subject: Subject) -> set[tuple[int, int, str]]:
+    """(policy, role, kind of way) that the checks of USING report."""
+    found = {
+        (use.policy.oid, use.role.oid, reach.kind)
+        for use in uses(subject)
+        if use.side == "old"
+        for way, reach in use.reaches
+        if reach.kind == "open"
+    }
+    return found | {(one.use.policy.oid, one.use.role.oid, one.reach.kind) for one in loose_reads(subject)}
 
 
 def _may_choose(subject: Subject, use: Use) -> bool:

@@ -124,7 +124,7 @@ def _predicate(subject: Subject, policy: Policy, side: Side) -> Expression | Non
     return check if check is not None else policy_predicate(subject.catalog, policy, "using")
 
 
-def same_condition(subject: Subject, policy: Policy) -> bool:
+def same_condition(policy: Policy) -> bool:
     """Whether new rows are held against the condition that old rows are held against."""
     return policy.check is None or policy.check == policy.using
 
@@ -132,5 +132,3 @@ def same_condition(subject: Subject, policy: Policy) -> bool:
 def bound(use: Use) -> bool:
     """Whether every row that the policy admits is the session's tenant's, whatever is set."""
     return all(found.kind == "tenant" for _, found in use.reaches) and not use.missing
-
-

@@ -11,7 +11,7 @@ from rlsaudit.checks._fixes import listed, routine
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([A-Za-z_\u0080-\uffff][\w$]*)')
-_SESSION = re.compile(r"\b(current_user|session_user|current_role)\b", re.IGNORECASE)
+_SESSION = re.compile(r"\b(current_user|session_user|current_role|pg_backend_pid)\b", re.IGNORECASE)
 
 
 @check(

@@ -15,10 +15,19 @@ from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import registry
-from rlsaudit.finding import SEVERITIES, Cell, Finding, PropertyResult, at_least
+from rlsaudit.finding import SEVERITIES, Cell, Finding, at_least
 from rlsaudit.probe.run import ProbeResult
 from rlsaudit.prove.prove import Proof
-from rlsaudit.report import PolicyEntry, PopulationEntry, Provenance, Report, RoleEntry, StandardEntry, Timing, Verdict
+from rlsaudit.report import (
+    PolicyEntry,
+    PopulationEntry,
+    Provenance,
+    Report,
+    RoleEntry,
+    StandardEntry,
+    Timing,
+    Verdict,
+)
 from rlsaudit.tenancy.model import Classified, Tenancy
 
 _LIMITS = (
@@ -102,7 +111,11 @@ def _with_proof(cell: Cell, proofs: Mapping[CellName, Proof]) -> Cell:
     if proof is None or cell.state not in ("held", "not covered"):
         return cell
     if proof.verdict == "proven" and (cell.state == "held" or cell.reason == _AUDIT_LIMIT):
-        return replace(cell, state="proven", reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""))
+        return replace(
+            cell,
+            state="proven",
+            reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""),
+        )
     if proof.verdict == "unknown" and cell.state == "held":
         return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
     return cell
@@ -131,7 +144,10 @@ def _with_fix(leak: Finding, checked: tuple[Finding, ...]) -> Finding:
 
 def _numbered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Worst first; leaks that were executed before what was read off the catalog."""
-    ordered = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.source != "probe", f.check, f.object, f.command))
+    ordered = sorted(
+        findings,
+        key=lambda f: (SEVERITIES.index(f.severity), f.source != "probe", f.check, f.object, f.command),
+    )
     return tuple(replace(finding, id=f"F-{number}") for number, finding in enumerate(ordered, 1))
 
 
@@ -139,7 +155,9 @@ def _population(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding
     states: dict[str, set[str]] = {}
     for cell in cells:
         states.setdefault(cell.relation, set()).add(cell.state)
-    leaking = {f.relation for f in findings if f.source == "probe"} | {f.object for f in findings if f.source == "probe"}
+    leaking = {f.relation for f in findings if f.source == "probe"} | {
+        f.object for f in findings if f.source == "probe"
+    }
     for relation in pieces.catalog.relations:
         classified = pieces.tenancy.of(relation.oid)
         yield PopulationEntry(
@@ -175,13 +193,25 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
     if probed is None:
         return
     if probed.blind:
-        yield "The detector is blind: with row security switched off the probe still saw no foreign row, so its passes mean nothing."
+        yield (
+            "The detector is blind: with row security switched off the probe still saw no foreign row, "
+            "so its passes mean nothing."
+        )
     if not any(p.outcome == "held" for p in probed.properties if p.property == "alive"):
-        yield "No application role could reach even its own rows: the context is probably wrong; declare it under [context] in rlsaudit.toml."
+        yield (
+            "No application role could reach even its own rows: the context is probably wrong; "
+            "declare it under [context] in rlsaudit.toml."
+        )
     for cell in cells:
         proof = proofs.get((cell.relation, cell.role, cell.command))
-        if cell.state == "leak" and proof and proof.verdict == "proven" and any(word in cell.reason.split("; ") for word in _WRITES):
-            yield f"Proof and probe disagree on {cell.command} of {cell.relation} as {cell.role}: proven, yet it leaks. This is a defect of rlsaudit."
+        if (
+            cell.state == "leak"
+            and proof
+            and proof.verdict == "proven"
+            and any(word in cell.reason.split("; ") for word in _WRITES)
+        ):
+            place = f"{cell.command} of {cell.relation} as {cell.role}"
+            yield f"Proof and probe disagree on {place}: proven, yet it leaks. This is a defect of rlsaudit."
 
 
 def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, ...]) -> Iterator[str]:
@@ -220,7 +250,15 @@ def _policies(catalog: Catalog) -> Iterator[PolicyEntry]:
         relation = catalog.find_relation(policy.relation)
         if relation is not None:
             roles = tuple(catalog.role_name(role) for role in policy.roles)
-            yield PolicyEntry(relation.qualified, policy.name, policy.command, policy.permissive, roles, policy.using, policy.check)
+            yield PolicyEntry(
+                relation.qualified,
+                policy.name,
+                policy.command,
+                policy.permissive,
+                roles,
+                policy.using,
+                policy.check,
+            )
 
 
 def _roles(catalog: Catalog, tenancy: Tenancy) -> Iterator[RoleEntry]:

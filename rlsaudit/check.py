@@ -91,7 +91,9 @@ def check(
         raise UsageError(f"check {id}: give at least one Example(bad=…, good=…); it is the docs page and the test")
     for standard in standards:
         if not _STANDARD.match(standard):
-            raise UsageError(f"check {id}: standard {standard!r} is not of a known form, such as 'SOC 2 CC6.1' or 'CWE-284'")
+            raise UsageError(
+                f"check {id}: standard {standard!r} is not of a known form, such as 'SOC 2 CC6.1' or 'CWE-284'"
+            )
 
     def declare(run: Runner) -> Check:
         return Check(id, title, severity, rationale, standards, examples, run)
@@ -112,7 +114,9 @@ def registry() -> tuple[Check, ...]:
     checks: dict[str, Check] = {}
     for one in found:
         if checks.setdefault(one.id, one) is not one:
-            raise UsageError(f"two checks share the id {one.id}: {checks[one.id].title!r} and {one.title!r}; renumber one")
+            raise UsageError(
+                f"two checks share the id {one.id}: {checks[one.id].title!r} and {one.title!r}; renumber one"
+            )
     return tuple(checks[name] for name in sorted(checks))
 
 

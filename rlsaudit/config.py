@@ -19,7 +19,18 @@ FILENAME = "rlsaudit.toml"
 T = TypeVar("T")
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("roles", "fail_on", "seed", "budget", "formats", "output_dir", "pg_bin", "context", "tenancy", "relations"),
+    "": (
+        "roles",
+        "fail_on",
+        "seed",
+        "budget",
+        "formats",
+        "output_dir",
+        "pg_bin",
+        "context",
+        "tenancy",
+        "relations",
+    ),
     "context": ("statements", "personas", "reset"),
     "context.personas": ("name", "statements"),
     "tenancy": ("key",),
@@ -113,13 +124,22 @@ def _context(table: Mapping[str, object]) -> Context:
     for number, one in enumerate(given if isinstance(given, list) else [given]):
         persona = _table(one, f"context.personas[{number}]")
         _known(persona, "context.personas")
-        personas.append(Persona(_optional(persona, "name", str) or f"persona {number + 1}", _strings(persona, "statements")))
+        personas.append(
+            Persona(_optional(persona, "name", str) or f"persona {number + 1}", _strings(persona, "statements"))
+        )
     statements = _strings(table, "statements")
     if statements:
         personas.insert(0, Persona("tenant", statements))
     if not personas or not all(persona.statements for persona in personas):
         raise UsageError("context: give statements = [...] with :tenant and :user where the values go")
-    return Context(tuple(personas), None, (), _strings(table, "reset"), why="declared in the configuration", declared=True)
+    return Context(
+        tuple(personas),
+        None,
+        (),
+        _strings(table, "reset"),
+        why="declared in the configuration",
+        declared=True,
+    )
 
 
 def _relations(table: Mapping[str, object]) -> Iterable[tuple[str, DeclaredRelation]]:
@@ -130,7 +150,10 @@ def _relations(table: Mapping[str, object]) -> Iterable[tuple[str, DeclaredRelat
         kind = entry.get("class")
         if kind not in classes:
             raise UsageError(f'relations."{name}": class = {kind!r}; choose one of {", ".join(classes)}')
-        yield name, DeclaredRelation(kind, _optional(entry, "key", str), _optional(entry, "reason", str) or "")  # type: ignore[arg-type]
+        yield (
+            name,
+            DeclaredRelation(kind, _optional(entry, "key", str), _optional(entry, "reason", str) or ""),
+        )  # type: ignore[arg-type]
 
 
 def _key(table: Mapping[str, object]) -> tuple[str, ...]:

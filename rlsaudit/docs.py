@@ -125,9 +125,7 @@ def _below(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command
 
 def _usage(name: str, command: click.Command) -> str:
     arguments = [one for one in command.params if isinstance(one, click.Argument)]
-    shown = [
-        (one.name or "").upper() if one.required else f"[{(one.name or '').upper()}]" for one in arguments
-    ]
+    shown = [(one.name or "").upper() if one.required else f"[{(one.name or '').upper()}]" for one in arguments]
     return " ".join(("rlsaudit", name, "[OPTIONS]", *shown))
 
 
@@ -151,11 +149,7 @@ def _value(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         return "/".join(map(str, option.type.choices))
     kinds = {click.INT: "NUMBER", click.FLOAT: "NUMBER"}
-    return (
-        "NUMBER"
-        if isinstance(option.type, click.FloatRange)
-        else kinds.get(option.type, option.type.name.upper())
-    )
+    return "NUMBER" if isinstance(option.type, click.FloatRange) else kinds.get(option.type, option.type.name.upper())
 
 
 def _help(command: click.Command) -> str:
@@ -171,9 +165,7 @@ def _example(example: Example) -> Iterator[str]:
 
 
 def _wrapped(prose: str) -> str:
-    return textwrap.fill(
-        _text(" ".join(prose.split())), WIDTH, break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.fill(_text(" ".join(prose.split())), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _text(prose: str) -> str:

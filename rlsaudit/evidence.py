@@ -157,9 +157,7 @@ def _object(kind: type, value: object, place: str) -> object:
             raise _DamagedError(f"{inner} is missing")
     made: object = kind(**arguments)
     if isinstance(made, Finding) and value.get("fingerprint") != made.fingerprint:
-        raise _DamagedError(
-            f"{place}.fingerprint does not fit the finding, which was changed after it was written"
-        )
+        raise _DamagedError(f"{place}.fingerprint does not fit the finding, which was changed after it was written")
     return made
 
 

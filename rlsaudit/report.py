@@ -162,9 +162,7 @@ def format_(name: str, *, filename: str, description: str) -> Callable[[Writer],
 def formats() -> dict[str, Format]:
     """Every format by name: the files of rlsaudit.reports, and entry points of group ``rlsaudit.reports``."""
     package = importlib.import_module("rlsaudit.reports")
-    modules = [
-        importlib.import_module(f"rlsaudit.reports.{m.name}") for m in pkgutil.iter_modules(package.__path__)
-    ]
+    modules = [importlib.import_module(f"rlsaudit.reports.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
     found: Iterable[object] = [value for module in modules for value in vars(module).values()]
     found = [*found, *(entry.load() for entry in entry_points(group="rlsaudit.reports"))]
     return {one.name: one for one in found if isinstance(one, Format)}

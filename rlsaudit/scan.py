@@ -151,7 +151,9 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
         loaded = load_sql(lambda: server.connect(DATABASE), files)
         notes = list(loaded.notes)
         if loaded.roles_created:
-            notes.append(f"Roles that the SQL names but does not create were created: {', '.join(loaded.roles_created)}.")
+            notes.append(
+                f"Roles that the SQL names but does not create were created: {', '.join(loaded.roles_created)}."
+            )
         with server.connect(DATABASE) as connection:
             catalog = load_catalog(connection)
             tenancy = infer(catalog, options.declared)
@@ -173,7 +175,10 @@ def _stand_in(connection: psycopg.Connection[tuple[object, ...]], catalog: Catal
     for schema in catalog.schemas:
         name = sql.Identifier(schema.name)
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
-        for kind, privileges in (("TABLES", "SELECT, INSERT, UPDATE, DELETE"), ("SEQUENCES", "USAGE, SELECT")):
+        for kind, privileges in (
+            ("TABLES", "SELECT, INSERT, UPDATE, DELETE"),
+            ("SEQUENCES", "USAGE, SELECT"),
+        ):
             statement = sql.SQL("GRANT {} ON ALL {} IN SCHEMA {} TO {}")
             connection.execute(statement.format(sql.SQL(privileges), sql.SQL(kind), name, role))
 
@@ -185,7 +190,7 @@ def _require_subject(opened: Opened) -> None:
         raise NotTrustworthy("the database is empty: no relation in any user schema, so there is nothing to test")
     if not any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
         raise NotTrustworthy(
-            "no tenant key column was found, so nothing is known to be tenant data: name it with key = \"…\" under [tenancy] "
+            'no tenant key column was found, so nothing is known to be tenant data: name it with key = "…" under [tenancy] '
             "in rlsaudit.toml"
         )
     if not tenancy.roles:
@@ -194,7 +199,9 @@ def _require_subject(opened: Opened) -> None:
     relations = [catalog.relation(oid) for oid in tenancy.tenant_data()]
     for role in tenancy.roles:
         if not any(visibility.may(role.oid, r, c) for r in relations for c in ("SELECT", "INSERT", "UPDATE", "DELETE")):
-            raise NotTrustworthy(f"role {role.name} holds no privilege on any tenant relation, so there is nothing to test as it")
+            raise NotTrustworthy(
+                f"role {role.name} holds no privilege on any tenant relation, so there is nothing to test as it"
+            )
 
 
 def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult | None:
@@ -211,4 +218,3 @@ def _timed(phase: str, phases: list[tuple[str, float]]) -> Iterator[None]:
     begun = time.monotonic()
     yield
     phases.append((phase, round(time.monotonic() - begun, 3)))
-

@@ -301,9 +301,7 @@ def is_volatile(expression: Expression) -> bool:
     if isinstance(expression, Opaque) and expression.volatile:
         return True
     if isinstance(expression, (Call, Compare)) and expression.volatility in ("volatile", ""):
-        return (
-            not isinstance(expression, Call) or expression.inlined is None or is_volatile(expression.inlined)
-        )
+        return not isinstance(expression, Call) or expression.inlined is None or is_volatile(expression.inlined)
     return any(is_volatile(child) for child in children(expression))
 
 
@@ -357,9 +355,7 @@ def _column_of(side: Expression) -> tuple[Column | None, bool]:
     while not isinstance(side, Column):
         match side:
             case Cast():
-                bare = bare and (
-                    side.argument.type == side.type or (side.argument.type, side.type) in _INJECTIVE
-                )
+                bare = bare and (side.argument.type == side.type or (side.argument.type, side.type) in _INJECTIVE)
                 side = side.argument
             case Call() if side.inlined is None:
                 bare = False

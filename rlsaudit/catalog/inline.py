@@ -295,11 +295,7 @@ class _Parser:
 
     def user_function(self, schema: str, name: str, values: tuple[Expression, ...]) -> Expression:
         """A call of a user function that only one function can be: by its schema, or alone of its name."""
-        found = [
-            f
-            for f in self.translator.catalog.functions
-            if f.name == name and (not schema or f.schema == schema)
-        ]
+        found = [f for f in self.translator.catalog.functions if f.name == name and (not schema or f.schema == schema)]
         if len(found) != 1 or found[0].returns_set or found[0].return_type == 0:
             raise NodeTreeError("unknown function")
         one = found[0]

@@ -48,9 +48,7 @@ REDACTED = "(not recorded)"
 Row = tuple[Any, ...]
 Cursor = psycopg.Cursor[Row]
 
-_SECRET = re.compile(
-    r"passw|secret|token|credential|api_?key|private_?key|signing_?key|encryption_?key", re.IGNORECASE
-)
+_SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_?key|signing_?key|encryption_?key", re.IGNORECASE)
 _ENABLED = {"O": "origin", "D": "disabled", "R": "replica", "A": "always"}
 _ACTION = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 _EVENTS = ((4, "INSERT"), (16, "UPDATE"), (8, "DELETE"), (32, "TRUNCATE"))
@@ -149,9 +147,7 @@ def _server(cursor: Cursor) -> Server:
     # The version first: an older server may not know what the next query asks for.
     version_num = cursor.connection.info.server_version
     if version_num < OLDEST:
-        raise UsageError(
-            f"the server is PostgreSQL {version_num // 10000}; rlsaudit reads PostgreSQL 15 and later"
-        )
+        raise UsageError(f"the server is PostgreSQL {version_num // 10000}; rlsaudit reads PostgreSQL 15 and later")
     *fields, may_read_control = _rows(cursor, queries.SERVER)[0]
     server = Server(*fields)
     if may_read_control:
@@ -179,9 +175,7 @@ def _columns(cursor: Cursor) -> dict[int, list[Column]]:
     columns: dict[int, list[Column]] = defaultdict(list)
     for relation, number, name, printed, type_oid, *rest in _rows(cursor, queries.COLUMNS):
         base, category, labels, checks = types[type_oid]
-        columns[relation].append(
-            Column(*(number, name, printed, type_oid, base, category, *rest, labels, checks))
-        )
+        columns[relation].append(Column(*(number, name, printed, type_oid, base, category, *rest, labels, checks)))
     return columns
 
 
@@ -295,9 +289,7 @@ def _symbols(
 def _mentioned(trees: Iterable[str]) -> tuple[set[int], set[int], set[int]]:
     """OIDs of the functions, operators and types in some expression trees."""
     found: tuple[set[int], set[int], set[int]] = (set(), set(), set())
-    for function, operator, _, single, several in {
-        match for tree in trees for match in _NODE_OIDS.findall(tree)
-    }:
+    for function, operator, _, single, several in {match for tree in trees for match in _NODE_OIDS.findall(tree)}:
         oids = found[0] if function else found[1] if operator else found[2]
         oids.update(int(oid) for oid in (single or several).split())
     for oids in found:

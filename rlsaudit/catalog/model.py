@@ -154,8 +154,7 @@ class Relation:
 
     def _flag(self, option: str) -> bool:
         return any(
-            o.lower() in (f"{option}=true", f"{option}=on", f"{option}=1", f"{option}=yes")
-            for o in self.options
+            o.lower() in (f"{option}=true", f"{option}=on", f"{option}=1", f"{option}=yes") for o in self.options
         )
 
 
@@ -276,9 +275,7 @@ class Rule:
     definition: str
 
 
-GrantTarget = Literal[
-    "relation", "column", "schema", "function", "database", "type", "parameter", "large object"
-]
+GrantTarget = Literal["relation", "column", "schema", "function", "database", "type", "parameter", "large object"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ listed, one that can never is left out (``ways`` gives None rather than leave on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -117,6 +118,8 @@ def _null_test(part: Expression, value: Truth) -> list[Way] | None:
         return [frozenset({Condition(e.NullTest(part.argument, False), True)})]
     if part.argument.type == "boolean":
         return _ways(part.argument, None)
+    if isinstance(part.argument, e.Column) and part.argument.not_null and part.argument.level == 0:
+        return []
     return [frozenset({Condition(e.NullTest(part.argument, True), True)})]
 
 
@@ -248,7 +251,11 @@ def _converted(value: e.Constant, target: str) -> Expression:
         if word in ("t", "true", "on", "yes", "1"):
             return TRUE
         return FALSE if word in ("f", "false", "off", "no", "0") else RAISES if not word else e.Cast(value, target)
-    if not text and not target.endswith("[]") and target in ("numeric", "json", "jsonb", "real", "double precision", "date"):
+    if (
+        not text
+        and not target.endswith("[]")
+        and target in ("numeric", "json", "jsonb", "real", "double precision", "date")
+    ):
         return RAISES
     return e.Cast(value, target)
 
@@ -429,7 +436,29 @@ def _s_json(part: Expression, state: State) -> Expression:
         return RAISES
     if _is_null(document) or _is_null(key):
         return e.Constant(None, part.type)
-    return replace(part, document=document, key=key)
+    found = _looked_up(document, key, part)
+    return replace(part, document=document, key=key) if found is None else found
+
+
+def _looked_up(document: Expression, key: Expression, part: e.Json) -> Expression | None:
+    """What a constant document has under a key; None when that cannot be told."""
+    if not isinstance(document, e.Cast) or not isinstance(text := document.argument, e.Constant):
+        return None
+    try:
+        tree = json.loads(text.value or "")
+    except ValueError:
+        return RAISES
+    if tree in ({}, []):
+        return e.Constant(None, part.type)
+    name = _known(key)
+    if part.operator not in ("->", "->>") or not isinstance(tree, dict) or name is None or key.type not in _TEXTS:
+        return None
+    value = tree.get(name)
+    if value is None:
+        return e.Constant(None, part.type) if part.operator == "->>" or name not in tree else None
+    if part.operator == "->":
+        return e.Cast(e.Constant(json.dumps(value), "text"), part.type)
+    return e.Constant(value, "text") if isinstance(value, str) else None
 
 
 _TEXT_FUNCTIONS: Mapping[str, Callable[[str], str]] = {

@@ -52,9 +52,7 @@ def parse(text: str) -> Catalog:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the snapshot is not JSON ({error}); save it again from the database") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise UsageError(
-            f'the file is not a catalog snapshot (no "format": "{FORMAT}"); save one from the database'
-        )
+        raise UsageError(f'the file is not a catalog snapshot (no "format": "{FORMAT}"); save one from the database')
     if document.get("version") != VERSION:
         raise UsageError(
             f"the snapshot has format version {document.get('version')!r} and this rlsaudit reads {VERSION};"
@@ -64,9 +62,7 @@ def parse(text: str) -> Catalog:
         found = _decoder(Catalog)(document.get("catalog"))
     except _MismatchError as error:
         where = f"catalog{error.path}"
-        raise UsageError(
-            f"the snapshot is damaged at {where}: {error}; save it again from the database"
-        ) from error
+        raise UsageError(f"the snapshot is damaged at {where}: {error}; save it again from the database") from error
     assert isinstance(found, Catalog)
     return found
 
@@ -149,9 +145,7 @@ def _values(item: Any) -> Iterator[tuple[str, Any, Any]]:
 @cache
 def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
     """Names of the fields of a dataclass and their defaults, MISSING where there is none."""
-    return tuple(
-        (f.name, f.default if f.default_factory is MISSING else f.default_factory()) for f in fields(kind)
-    )
+    return tuple((f.name, f.default if f.default_factory is MISSING else f.default_factory()) for f in fields(kind))
 
 
 @cache
@@ -187,9 +181,7 @@ def _literal_decoder(allowed: frozenset[object]) -> Decoder:
     def decode(value: Any) -> Any:
         if isinstance(value, str) and value in allowed:
             return value
-        raise _MismatchError(
-            f"one of {', '.join(sorted(map(repr, allowed)))} expected, found {_describe(value)}"
-        )
+        raise _MismatchError(f"one of {', '.join(sorted(map(repr, allowed)))} expected, found {_describe(value)}")
 
     return decode
 

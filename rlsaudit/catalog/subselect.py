@@ -31,9 +31,7 @@ def shape_of(query: Node) -> Shape:
         raise NodeTreeError("a statement that is not a SELECT")
     entries = query.nodes("rtable")
     tables = {i: _relation(entry) for i, entry in enumerate(entries, start=1)}
-    relations = tuple(
-        dict.fromkeys(_relation(n) for n in query.walk() if n.tag == "RANGETBLENTRY" and _relation(n))
-    )
+    relations = tuple(dict.fromkeys(_relation(n) for n in query.walk() if n.tag == "RANGETBLENTRY" and _relation(n)))
     jointree = query.node("jointree")
     conditions = tuple(_conditions(jointree))
     plain = (

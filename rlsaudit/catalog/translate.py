@@ -96,12 +96,7 @@ class Translator:
             for argument in nodes_in(node.get("args"))
             if argument.tag == "CONST"
         )
-        if (
-            symbol.schema == "pg_catalog"
-            and symbol.name == "current_setting"
-            and constants
-            and constants[0].value
-        ):
+        if symbol.schema == "pg_catalog" and symbol.name == "current_setting" and constants and constants[0].value:
             return e.Setting(constants[0].value.lower(), True)
         return e.Call(
             symbol.name, symbol.oid, symbol.schema, (), symbol.volatility, self.type(node, "funcresulttype"),
@@ -124,9 +119,7 @@ class Translator:
         column = relation.column_number(number) if relation else None
         query = scope.queries[level]
         if column is None:
-            return e.Column(
-                f"column {number}", number, level, self.type(node, "vartype"), False, source, query
-            )
+            return e.Column(f"column {number}", number, level, self.type(node, "vartype"), False, source, query)
         if column.generated and relation is not None:
             column = copied(relation, column)
         generated = bool(column.generated)
@@ -165,11 +158,7 @@ class Translator:
     ) -> Expression:
         if name == "current_setting" and arguments and isinstance(arguments[0], e.Constant):
             missing_ok = arguments[1] if len(arguments) > 1 else e.Constant("false", "boolean")
-            if (
-                arguments[0].value
-                and isinstance(missing_ok, e.Constant)
-                and missing_ok.value in ("true", "false")
-            ):
+            if arguments[0].value and isinstance(missing_ok, e.Constant) and missing_ok.value in ("true", "false"):
                 return e.Setting(arguments[0].value.lower(), missing_ok.value == "true")
         if name in SESSION_ROLES and not arguments:
             return session_role(SESSION_ROLES[name], scope.definer)
@@ -214,18 +203,8 @@ class Translator:
         body = parse_value(function.body_tree)
         # RETURN expression is one query, BEGIN ATOMIC a list of lists of queries.
         statements = [body] if isinstance(body, Node) else [q for q in nodes_in(body) if q.tag == "QUERY"][:1]
-        flat = (
-            body
-            if isinstance(body, Node)
-            else body[0]
-            if isinstance(body, tuple) and len(body) == 1
-            else None
-        )
-        if (
-            not statements
-            or not isinstance(statements[0], Node)
-            or not (isinstance(flat, Node) or single(flat))
-        ):
+        flat = body if isinstance(body, Node) else body[0] if isinstance(body, tuple) and len(body) == 1 else None
+        if not statements or not isinstance(statements[0], Node) or not (isinstance(flat, Node) or single(flat)):
             return None
         return self.subselect("scalar", statements[0], None, inner)
 
@@ -332,9 +311,7 @@ class Translator:
         return e.AnyArray(symbol.name, operand, self.translate(operands[1], scope), use_or, exact)
 
     def array(self, node: Node, scope: Scope) -> Expression:
-        return e.Opaque(
-            "array", self.all(node.nodes("elements"), scope), self.type(node, "array_typeid"), False
-        )
+        return e.Opaque("array", self.all(node.nodes("elements"), scope), self.type(node, "array_typeid"), False)
 
     def array_cast(self, node: Node, scope: Scope) -> Expression:
         return e.Cast(self.translate(node.node("arg"), scope), self.type(node, "resulttype"))
@@ -361,27 +338,17 @@ class Translator:
         shape = shape_of(query)
         self.queries += 1
         number = self.queries
-        tables = {
-            index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()
-        }
+        tables = {index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()}
         inner = replace(scope, tables=(*scope.tables, tables), queries=(*scope.queries, number), sublink=None)
         targets = self._targets(shape, query, inner)
         compared = None if test is None else self.translate(test, replace(scope, sublink=targets))
-        result = (
-            targets[0].type if targets and kind == "scalar" else "boolean" if kind != "array" else "array"
-        )
+        result = targets[0].type if targets and kind == "scalar" else "boolean" if kind != "array" else "array"
         if not shape.plain:
             parts = tuple(self.parts(query, outside(scope)))
             return e.Subquery(kind, shape.relations, None, None, compared, False, result, parts, number)
         conditions = self.all(shape.conditions, inner)
         condition = None if not conditions else conditions[0] if len(conditions) == 1 else e.And(conditions)
-        if (
-            kind == "scalar"
-            and not shape.relations
-            and condition is None
-            and targets
-            and scope.parameters is not None
-        ):
+        if kind == "scalar" and not shape.relations and condition is None and targets and scope.parameters is not None:
             return targets[0]  # a function body SELECT expression
         target = targets[0] if targets else None
         return e.Subquery(kind, shape.relations, condition, target, compared, True, result, query=number)

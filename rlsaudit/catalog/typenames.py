@@ -78,9 +78,7 @@ def constant(node: Node, type_name: str) -> Constant:
             return Constant(content.decode(), type_name)
         except UnicodeDecodeError:
             pass  # another server encoding: the bytes still tell two constants apart
-    return Constant(
-        "\\x" + datum.hex(), type_name if type_name not in _VARLENA_TEXT else f"bytes of {type_name}"
-    )
+    return Constant("\\x" + datum.hex(), type_name if type_name not in _VARLENA_TEXT else f"bytes of {type_name}")
 
 
 def _integer(datum: bytes, type_name: str) -> str:

@@ -47,9 +47,7 @@ class Visibility:
         PUBLIC is not listed; for a superuser it is all roles, as the server has it.
         """
         if role not in self._inherits:
-            self._inherits[role] = (
-                self._everyone if self._superuser(role) else _closure(role, self._inherit_edges)
-            )
+            self._inherits[role] = self._everyone if self._superuser(role) else _closure(role, self._inherit_edges)
         return self._inherits[role]
 
     def becomes(self, role: int) -> frozenset[int]:
@@ -83,9 +81,7 @@ class Visibility:
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
         """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
-        if command not in self.privileges(role, relation) and not self._column_numbers(
-            role, relation, command
-        ):
+        if command not in self.privileges(role, relation) and not self._column_numbers(role, relation, command):
             return False
         return self.may_use_schema(role, relation.schema)
 
@@ -94,9 +90,7 @@ class Visibility:
         if command in self.privileges(role, relation):
             return tuple(column.name for column in relation.columns)
         numbers = self._column_numbers(role, relation, command)
-        return (
-            tuple(column.name for column in relation.columns if column.number in numbers) if numbers else ()
-        )
+        return tuple(column.name for column in relation.columns if column.number in numbers) if numbers else ()
 
     def may_execute(self, role: int, function: Function) -> bool:
         """EXECUTE on the function and USAGE on its schema."""
@@ -135,16 +129,13 @@ class Visibility:
         return tuple(
             policy
             for policy in self.catalog.policies_of(relation.oid)
-            if policy.command in ("ALL", command)
-            and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
+            if policy.command in ("ALL", command) and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
         )
 
     def granted_roles(self, relation: Relation, command: str) -> Iterable[int]:
         """Roles (PUBLIC excluded, superusers excluded) that effectively hold ``command`` on the relation."""
         return tuple(
-            role.oid
-            for role in self.catalog.roles
-            if not role.superuser and self.may(role.oid, relation, command)
+            role.oid for role in self.catalog.roles if not role.superuser and self.may(role.oid, relation, command)
         )
 
     def _superuser(self, role: int) -> bool:
@@ -164,9 +155,7 @@ class Visibility:
         """What the predefined roles give ``role`` on every relation."""
         if role not in self._everywhere:
             names = {self._roles[oid].name for oid in self.inherits(role) if oid in self._roles}
-            self._everywhere[role] = frozenset[str]().union(
-                *(_PREDEFINED[name] for name in names & _PREDEFINED.keys())
-            )
+            self._everywhere[role] = frozenset[str]().union(*(_PREDEFINED[name] for name in names & _PREDEFINED.keys()))
         return self._everywhere[role]
 
     def _schema_privileges(self, role: int, schema: str) -> frozenset[str]:
@@ -189,17 +178,11 @@ class Visibility:
         by_column = self._column_grants.get(relation.oid)
         if not by_column:
             return set()
-        return {
-            number
-            for number, grants in by_column.items()
-            if number > 0 and command in self._held(role, grants)
-        }
+        return {number for number, grants in by_column.items() if number > 0 and command in self._held(role, grants)}
 
     @cached_property
     def _inherit_edges(self) -> dict[int, set[int]]:
-        return self._edges(
-            {(m.member, m.role) for m in self.catalog.memberships if m.inherit}, before_16=True
-        )
+        return self._edges({(m.member, m.role) for m in self.catalog.memberships if m.inherit}, before_16=True)
 
     @cached_property
     def _set_edges(self) -> dict[int, set[int]]:
@@ -215,11 +198,7 @@ class Visibility:
             edges[member].add(role)
         owner = self._roles.get(self.catalog.server.database_owner)
         implicit = self.catalog.role_named("pg_database_owner")
-        if (
-            owner
-            and implicit
-            and (owner.inherit or not before_16 or self.catalog.server.version_num >= 160000)
-        ):
+        if owner and implicit and (owner.inherit or not before_16 or self.catalog.server.version_num >= 160000):
             edges[owner.oid].add(implicit.oid)
         return edges
 

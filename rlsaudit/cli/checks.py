@@ -37,7 +37,12 @@ def explain(check: str) -> int:
 
 def page(check: Check) -> str:
     """The check's page as plain text."""
-    parts = [f"{check.id}: {check.title}", f"severity: {check.severity}", "", textwrap.fill(check.rationale, 88)]
+    parts = [
+        f"{check.id}: {check.title}",
+        f"severity: {check.severity}",
+        "",
+        textwrap.fill(check.rationale, 88),
+    ]
     for example in check.examples:
         for heading, sql in (("Setting", example.setup), ("Bad", example.bad), ("Good", example.good)):
             if sql.strip():

@@ -36,11 +36,29 @@ def source_options(command: F) -> F:
     """Options of every command that reads a SOURCE."""
     for decorate in reversed(
         (
-            click.option("--role", "roles", multiple=True, envvar="RLSAUDIT_ROLE", metavar="ROLE", help="Application role to test; repeatable. Default: inferred."),
-            click.option("--config", "config_file", type=click.Path(path_type=Path), envvar="RLSAUDIT_CONFIG", help="Configuration file. Default: rlsaudit.toml, then pyproject.toml."),
-            click.option("--pg-bin", type=click.Path(path_type=Path), envvar="RLSAUDIT_PG_BIN", help="bin directory of the PostgreSQL to use as the scratch server. Default: the embedded one."),
+            click.option(
+                "--role",
+                "roles",
+                multiple=True,
+                envvar="RLSAUDIT_ROLE",
+                metavar="ROLE",
+                help="Application role to test; repeatable. Default: inferred.",
+            ),
+            click.option(
+                "--config",
+                "config_file",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_CONFIG",
+                help="Configuration file. Default: rlsaudit.toml, then pyproject.toml.",
+            ),
+            click.option(
+                "--pg-bin",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_PG_BIN",
+                help="bin directory of the PostgreSQL to use as the scratch server. Default: the embedded one.",
+            ),
             click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
-        )  # fmt: skip
+        )
     ):
         command = decorate(command)
     return command
@@ -51,12 +69,33 @@ def run_options(command: F) -> F:
     for decorate in reversed(
         (
             source_options,
-            click.option("--output-dir", type=click.Path(path_type=Path), envvar="RLSAUDIT_OUTPUT_DIR", help=f"Where reports go. Default: {OUTPUT}/"),
-            click.option("--format", "formats", envvar="RLSAUDIT_FORMAT", metavar="NAME,…", help=f"Report formats. Default: {','.join(FORMATS)}."),
-            click.option("--fail-on", type=click.Choice(SEVERITIES), envvar="RLSAUDIT_FAIL_ON", help="Exit 1 from this severity on. Default: medium."),
+            click.option(
+                "--output-dir",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_OUTPUT_DIR",
+                help=f"Where reports go. Default: {OUTPUT}/",
+            ),
+            click.option(
+                "--format",
+                "formats",
+                envvar="RLSAUDIT_FORMAT",
+                metavar="NAME,…",
+                help=f"Report formats. Default: {','.join(FORMATS)}.",
+            ),
+            click.option(
+                "--fail-on",
+                type=click.Choice(SEVERITIES),
+                envvar="RLSAUDIT_FAIL_ON",
+                help="Exit 1 from this severity on. Default: medium.",
+            ),
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
-            click.option("--budget", type=click.FloatRange(min=0), envvar="RLSAUDIT_BUDGET", help="Seconds for random workloads. Default: 5."),
-        )  # fmt: skip
+            click.option(
+                "--budget",
+                type=click.FloatRange(min=0),
+                envvar="RLSAUDIT_BUDGET",
+                help="Seconds for random workloads. Default: 5.",
+            ),
+        )
     ):
         command = decorate(command)
     return command

@@ -16,7 +16,13 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--config", "config_file", type=click.Path(path_type=Path), envvar="RLSAUDIT_CONFIG", help="Configuration file.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="RLSAUDIT_CONFIG",
+    help="Configuration file.",
+)
 def show(config_file: Path | None) -> int:
     """Print what the configuration file says, after checking it."""
     loaded = configuration.load(config_file, Path.cwd())

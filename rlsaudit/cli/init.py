@@ -19,7 +19,13 @@ from rlsaudit.scan import open_source
 @click.command()
 @click.argument("source")
 @source_options
-@click.option("--output", type=click.Path(path_type=Path), default=Path(FILENAME), show_default=True, help="File to write; - for standard output.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path(FILENAME),
+    show_default=True,
+    help="File to write; - for standard output.",
+)
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def init(source: str, output: Path, force: bool, **given: Any) -> int:
     """Write what is inferred of SOURCE (roles, tenant key, context, classes) as configuration, each with its reason."""

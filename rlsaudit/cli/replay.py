@@ -14,7 +14,12 @@ from rlsaudit.source.server import ScratchServer
 
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
-@click.option("--pg-bin", type=click.Path(path_type=Path), envvar="RLSAUDIT_PG_BIN", help="bin directory of the PostgreSQL to use.")
+@click.option(
+    "--pg-bin",
+    type=click.Path(path_type=Path),
+    envvar="RLSAUDIT_PG_BIN",
+    help="bin directory of the PostgreSQL to use.",
+)
 def replay(script: Path, pg_bin: Path | None) -> int:
     """Run a leak's script on a scratch server and say whether it still leaks: prints LEAK (exit 1) or HELD (exit 0).
 

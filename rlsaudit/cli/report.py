@@ -16,7 +16,14 @@ from rlsaudit.report import chosen
 
 @click.command()
 @click.argument("evidence_file", type=click.Path(path_type=Path))
-@click.option("--format", "formats", default=",".join(FORMATS), show_default=True, metavar="NAME,…", help="Report formats.")
+@click.option(
+    "--format",
+    "formats",
+    default=",".join(FORMATS),
+    show_default=True,
+    metavar="NAME,…",
+    help="Report formats.",
+)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where reports go. Default: beside the evidence.")
 def report(evidence_file: Path, formats: str, output_dir: Path | None) -> int:
     """Render reports again from an evidence file; the same evidence gives the same bytes."""

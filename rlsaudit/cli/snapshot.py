@@ -16,7 +16,13 @@ from rlsaudit.scan import open_source
 @click.command()
 @click.argument("source")
 @source_options
-@click.option("--output", type=click.Path(path_type=Path), default=Path("snapshot.json"), show_default=True, help="File to write.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("snapshot.json"),
+    show_default=True,
+    help="File to write.",
+)
 def snapshot(source: str, output: Path, **given: Any) -> int:
     """Save the catalog of SOURCE, to be audited later or elsewhere; no row and no password is in it."""
     common = merged(source, **given, probing=False)

@@ -94,8 +94,7 @@ _ARCHITECTURES: tuple[tuple[int, str, str, tuple[str, ...]], ...] = (
             "tenant reads every shared conversation, without any context too.",
             "messages: the policy for messages of shared conversations inherits that door, so their "
             "messages can be read by every tenant.",
-            "messages: own_messages compares the author only, so a user writes or moves messages into any"
-            " tenant.",
+            "messages: own_messages compares the author only, so a user writes or moves messages into any tenant.",
             "count_message is SECURITY DEFINER and trusts the conversation of the new row, so a message "
             "of one tenant changes a conversation of another.",
             "tenants has row security without a policy, so the application reads it by tenant_profile, a "

@@ -111,7 +111,11 @@ def _spare(on: Target, world: World, tenant: Tenant) -> tuple[Row, ...]:
 
 def _stems(on: Target) -> tuple[int, ...]:
     """The relation, its parents, and of a view the relations it reads."""
-    return (on.relation.oid, *on.relation.parents, *on.catalog.mentions("relation", on.relation.oid, "relation"))
+    return (
+        on.relation.oid,
+        *on.relation.parents,
+        *on.catalog.mentions("relation", on.relation.oid, "relation"),
+    )
 
 
 def _selects(on: Target, world: World, tenant: Tenant) -> Made:
@@ -159,7 +163,10 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
                 if mine := {c: tenant.user for c in on.tenancy.principal_columns.get(on.relation.oid, ()) if c in own}:
                     yield "foreign", insert(on.relation, {**forged, **mine})
                 if on.readable:
-                    yield "foreign", sql.SQL("{} RETURNING {}").format(insert(on.relation, forged), columns(on.readable[:1]))
+                    yield (
+                        "foreign",
+                        sql.SQL("{} RETURNING {}").format(insert(on.relation, forged), columns(on.readable[:1])),
+                    )
         if on.tenant_key in own and on.tenant_key is not None and on.tenancy.of(on.relation.oid).shared_rows:
             yield "foreign", insert(on.relation, {**own, on.tenant_key: None})
         if on.tenant_key in own:
@@ -181,7 +188,10 @@ def _upserts(on: Target, world: World, other: Tenant) -> Made:
             yield (
                 "foreign",
                 sql.SQL("{} ON CONFLICT ({}) DO UPDATE SET {} = EXCLUDED.{}").format(
-                    insert(on.relation, given), columns(on.key), sql.Identifier(touched[0]), sql.Identifier(touched[0])
+                    insert(on.relation, given),
+                    columns(on.key),
+                    sql.Identifier(touched[0]),
+                    sql.Identifier(touched[0]),
                 ),
             )
 
@@ -204,7 +214,10 @@ def _updates(on: Target, world: World, tenant: Tenant) -> Made:
         for row in _rows(on, world, other)[:1]:
             if plain and on.key:
                 change = sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(
-                    relation, sql.Identifier(plain[0]), literal(row.get(plain[0])), matching(on.relation, row, on.key)
+                    relation,
+                    sql.Identifier(plain[0]),
+                    literal(row.get(plain[0])),
+                    matching(on.relation, row, on.key),
                 )
                 yield "foreign", change
         yield from _moves(on, world, tenant, other)
@@ -219,9 +232,20 @@ def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:
         for row in own[:1]:
             if on.key:
                 there = matching(on.relation, row, on.key)
-                yield "foreign", sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(relation, sql.Identifier(key), literal(other.key), there)
-        yield "blind", sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(other.key))
-        yield "blind", sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(tenant.key))
+                yield (
+                    "foreign",
+                    sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(
+                        relation, sql.Identifier(key), literal(other.key), there
+                    ),
+                )
+        yield (
+            "blind",
+            sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(other.key)),
+        )
+        yield (
+            "blind",
+            sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(tenant.key)),
+        )
     for step in on.tenancy.of(on.relation.oid).path[:1]:
         theirs = _rows(on, world, other)
         movable = [c for c in step.columns if c in on.updatable]
@@ -232,7 +256,12 @@ def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:
             yield "blind", sql.SQL("UPDATE {} SET {}").format(relation, moved)
             for row in own[:1]:
                 if on.key:
-                    yield "foreign", sql.SQL("UPDATE {} SET {} WHERE {}").format(relation, moved, matching(on.relation, row, on.key))
+                    yield (
+                        "foreign",
+                        sql.SQL("UPDATE {} SET {} WHERE {}").format(
+                            relation, moved, matching(on.relation, row, on.key)
+                        ),
+                    )
 
 
 def _deletes(on: Target, world: World, tenant: Tenant) -> Made:
@@ -245,7 +274,10 @@ def _deletes(on: Target, world: World, tenant: Tenant) -> Made:
     for other in world.others(tenant):
         for row in _rows(on, world, other)[:1]:
             if on.key:
-                yield "foreign", sql.SQL("DELETE FROM {} WHERE {}").format(relation, matching(on.relation, row, on.key))
+                yield (
+                    "foreign",
+                    sql.SQL("DELETE FROM {} WHERE {}").format(relation, matching(on.relation, row, on.key)),
+                )
 
 
 def _permitted(row: Row, allowed: tuple[str, ...]) -> dict[str, str | None]:
@@ -255,6 +287,3 @@ def _permitted(row: Row, allowed: tuple[str, ...]) -> dict[str, str | None]:
 def _generated(relation: Relation, column: str) -> bool:
     found = relation.column(column)
     return found is not None and (bool(found.generated) or found.identity == "always")
-
-
-

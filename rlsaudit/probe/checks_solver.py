@@ -47,7 +47,9 @@ def satisfying(
             return []
         listed = sql.SQL(", ").join(sql.SQL("({})").format(_typed(value, column)) for value in accepted)
         tables.append(
-            sql.SQL("(VALUES {}) AS {}({})").format(listed, sql.Identifier(f"v{column.number}"), sql.Identifier(column.name))
+            sql.SQL("(VALUES {}) AS {}({})").format(
+                listed, sql.Identifier(f"v{column.number}"), sql.Identifier(column.name)
+            )
         )
     passed = sql.SQL(" AND ").join(sql.SQL("COALESCE(({}), true)").format(sql.SQL(e)) for e in expressions)
     query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 60").format(
@@ -69,7 +71,8 @@ def satisfying(
 def domain_values(connection: Connection, column: Column, tenant: int, serial: int) -> tuple[str, ...]:
     """Values that the domain accepts, from its constraints' patterns and constants and from the base type's candidates."""
     definitions = connection.execute(
-        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contypid = %s AND contype = 'c'", (column.type_oid,)
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contypid = %s AND contype = 'c'",
+        (column.type_oid,),
     ).fetchall()
     texts = [str(definition) for (definition,) in definitions]
     proposed = (

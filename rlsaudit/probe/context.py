@@ -60,10 +60,15 @@ def _broken_contexts(arena: Arena) -> Iterator[tuple[str, str, tuple[str, ...]]]
     tenancy = arena.tenancy
     yield "never set", "", ()
     if tenancy.context.settings:
-        empty = tuple(text(sql.SQL("SELECT set_config({}, '', true)").format(literal(s))) for s in tenancy.context.settings)
+        empty = tuple(
+            text(sql.SQL("SELECT set_config({}, '', true)").format(literal(s))) for s in tenancy.context.settings
+        )
         yield "empty", "", empty
     for persona in tenancy.context.personas[:1]:
-        unknown, stranger = UNKNOWN.get(tenancy.key_type, "nobody_x"), UNKNOWN.get(tenancy.user_type, "nobody_x")
+        unknown, stranger = (
+            UNKNOWN.get(tenancy.key_type, "nobody_x"),
+            UNKNOWN.get(tenancy.user_type, "nobody_x"),
+        )
         yield "of an unknown tenant", persona.name, acting(persona, unknown, stranger)
         yield "garbage", persona.name, acting(persona, GARBAGE, GARBAGE)
 
@@ -85,7 +90,13 @@ def _reaching(arena: Arena, on: Target) -> Iterator[tuple[Command, str]]:
 
 
 def _attempt(
-    arena: Arena, session: Session, relation: Relation, command: Command, context: Sequence[str], statement: str, persona: str
+    arena: Arena,
+    session: Session,
+    relation: Relation,
+    command: Command,
+    context: Sequence[str],
+    statement: str,
+    persona: str,
 ) -> Leak | None:
     after = () if command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", DIGEST)
     transcript = session.transaction([*context, statement, *after])
@@ -101,7 +112,7 @@ def _attempt(
     return _leak("closed", session, relation, command, context, statement, evidence, persona) if evidence else None
 
 
-def _leak(
+def _leak(  # noqa: PLR0917
     broken: Property, session: Session, relation: Relation, command: Command, context: Sequence[str], statement: str,
     evidence: oracle.Evidence, persona: str, earlier: tuple[Visit, ...] = (), actor: str = "",
 ) -> Leak:  # fmt: skip
@@ -157,7 +168,9 @@ def _visit(
             session.run([reset])
     transcript = session.transaction([*context, statement])
     acted = actor.key if actor else ""
-    evidence = oracle.taint(transcript.replies[len(context) :], transcript.notices, arena.world, acted, " ".join(context))
+    evidence = oracle.taint(
+        transcript.replies[len(context) :], transcript.notices, arena.world, acted, " ".join(context)
+    )
     if evidence is None:
         return None
     return _leak("carryover", session, relation, "SELECT", context, statement, evidence, persona.name, earlier, acted)

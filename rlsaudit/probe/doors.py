@@ -103,7 +103,7 @@ def _call(
     if evidence is None:
         return None
     return Leak(
-        breaks=evidence.property, relation=evidence.relation, command="EXECUTE", role=session.role,
+        breaks=evidence.property, relation=evidence.relation or arena.world.holding(evidence.mark), command="EXECUTE", role=session.role,
         actor=actor.key, owner=evidence.owner, channel=evidence.channel, visits=(Visit((call,), commit=False),),
         context=context, mark=evidence.mark, changed=evidence.relation, persona=persona.name, function=function.oid,
     )  # fmt: skip
@@ -115,7 +115,10 @@ def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int
     for persona in arena.tenancy.context.personas[:1]:
         context = acting(persona, actor.key, actor.user)
         for relation in arena.relations():
-            if not arena.tenancy.of(relation.oid).tenant_data or relation.kind not in ("table", "partitioned table"):
+            if not arena.tenancy.of(relation.oid).tenant_data or relation.kind not in (
+                "table",
+                "partitioned table",
+            ):
                 continue
             if not arena.visibility.may(role, relation, "TRUNCATE"):
                 continue

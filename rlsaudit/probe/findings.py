@@ -36,7 +36,7 @@ def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Fi
     relation = catalog.find_relation(leak.relation)
     function = catalog.function(leak.function) if leak.function else None
     shared = leak.owner == SHARED and leak.breaks == "write"
-    severity: Severity = "high" if shared else "critical"
+    severity: Severity = "high" if shared or not confirmed else "critical"
     thing = function.signature if function else relation.qualified if relation else "unknown"
     at_stake = catalog.find_relation(leak.changed) or relation
     return Finding(
@@ -45,7 +45,9 @@ def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Fi
         title=_SHARED_TITLE if shared else _TITLES[leak.breaks],
         severity=severity,
         object=thing,
-        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared) + _also(catalog, told),
+        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared)
+        + _also(catalog, told)
+        + ("" if confirmed else " Its replay script did not show it a second time."),
         property=leak.breaks,
         relation=at_stake.qualified if at_stake else "",
         command=leak.command,
@@ -62,7 +64,12 @@ def attack_text(leak: Leak) -> str:
     """What crosses, as a person would type it: the visits, their context and the last statement."""
     lines = [f"-- logged in as {leak.role}"]
     for visit in leak.visits[:-1]:
-        lines += ["BEGIN;", *_folded(visit.statements), "COMMIT;" if visit.commit else "ROLLBACK;", "-- the next visit on the same connection"]
+        lines += [
+            "BEGIN;",
+            *_folded(visit.statements),
+            "COMMIT;" if visit.commit else "ROLLBACK;",
+            "-- the next visit on the same connection",
+        ]
     lines += ["BEGIN;", *_folded((*leak.context, *leak.visits[-1].statements)), "ROLLBACK;"]
     return "\n".join(lines)
 
@@ -84,7 +91,12 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
         program = f"calling {thing}"
     match leak.breaks:
         case "read":
-            how = {"rows": "returned", "error": "printed in its error message", "notice": "printed in a notice", "digest": "changed"}
+            how = {
+                "rows": "returned",
+                "error": "printed in its error message",
+                "notice": "printed in a notice",
+                "digest": "changed",
+            }
             said = f"{who}, {acting}, {program} {how[leak.channel]} values that stand only in another tenant's rows."
         case "write":
             owner = "shared by all tenants" if shared else "of another tenant"

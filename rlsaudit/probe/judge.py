@@ -55,7 +55,11 @@ def _state(
         cause = arena.world.failures.get(relation.oid, "no row or statement could be made for it")
         return "not covered", f"nothing could be tried: {cause}"
     if _default_deny(arena, relation, role, command):
-        return ("held", "no policy admits this command: default deny") if sensitive or command == "INSERT" else _blind(arena, relation)
+        return (
+            ("held", "no policy admits this command: default deny")
+            if sensitive or command == "INSERT"
+            else _blind(arena, relation)
+        )
     shown = command == "SELECT" and sensitive and any(tried.outputs.values())
     if tried.alive or shown:
         return _alive(arena, relation, command, tried, sensitive)
@@ -66,7 +70,10 @@ def _alive(arena: Arena, relation: Relation, command: Command, tried: Tried, sen
     if sensitive:
         return "held", "own rows reached, no other tenant's; with row security off the same statements cross"
     if command == "INSERT":
-        return "held", "own rows accepted, forged ones refused, also by constraints or triggers when row security is off"
+        return (
+            "held",
+            "own rows accepted, forged ones refused, also by constraints or triggers when row security is off",
+        )
     return _blind(arena, relation)
 
 
@@ -78,19 +85,32 @@ def _not_alive(arena: Arena, relation: Relation, command: Command, tried: Tried,
         return "held", f"not possible: {_short(tried.impossible)}"
     refusal = tried.denied if _ROW_SECURITY in tried.denied else ""
     if refusal or tried.refused:
-        return ("held", f"refused for own rows too: {_short(refusal or tried.refused)}") if sensitive or refusal else _blind(arena, relation)
+        return (
+            ("held", f"refused for own rows too: {_short(refusal or tried.refused)}")
+            if sensitive or refusal
+            else _blind(arena, relation)
+        )
     if tried.denied or tried.error:
         return "not covered", f"own rows could not be written: {_short(tried.denied or tried.error)}"
     if tried.empty and sensitive:
-        return "held", "the policies admit none of the rows tried, own ones included; with row security off they do"
+        return (
+            "held",
+            "the policies admit none of the rows tried, own ones included; with row security off they do",
+        )
     failure = arena.world.failures.get(relation.oid)
-    return "not covered", f"no valid row could be made: {failure}" if failure else "no statement reached an own row"
+    return (
+        "not covered",
+        f"no valid row could be made: {failure}" if failure else "no statement reached an own row",
+    )
 
 
 def _blind(arena: Arena, relation: Relation) -> tuple[State, str]:
     cause = arena.world.failures.get(relation.oid)
     why = f": {cause}" if cause else ""
-    return "not covered", f"the statements cross nowhere even with row security off, so they prove nothing{why}"
+    return (
+        "not covered",
+        f"the statements cross nowhere even with row security off, so they prove nothing{why}",
+    )
 
 
 def _default_deny(arena: Arena, relation: Relation, role: ApplicationRole, command: Command) -> bool:

@@ -9,7 +9,6 @@ from rlsaudit.finding import Property
 from rlsaudit.probe.oracle import Channel
 from rlsaudit.probe.world import Tenant
 
-
 Place = tuple[int, str, str, Property]
 """(relation or function OID, command, role, property)"""
 

@@ -36,9 +36,7 @@ def owner(catalog: Catalog, classified: Classified, tenants: Iterable[Tenant], a
     identity = primary_key(catalog, relation)
     if len(identity) != 1:
         return sql.SQL("NULL::text")
-    cases = [
-        sql.SQL("WHEN {} THEN {}").format(sql.Literal(tenant.user), sql.Literal(tenant.key)) for tenant in tenants
-    ]
+    cases = [sql.SQL("WHEN {} THEN {}").format(sql.Literal(tenant.user), sql.Literal(tenant.key)) for tenant in tenants]
     column = sql.Identifier(alias, identity[0])
     return sql.SQL("CASE {}::text {} END").format(column, sql.SQL(" ").join(cases))
 
@@ -76,7 +74,10 @@ def digested(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
 
 
 def install(
-    connection: psycopg.Connection[tuple[object, ...]], catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...]
+    connection: psycopg.Connection[tuple[object, ...]],
+    catalog: Catalog,
+    tenancy: Tenancy,
+    tenants: tuple[Tenant, ...],
 ) -> None:
     """Create the digest function in the scratch database: ``(relation oid, owner text, count text, hash text)``.
 
@@ -117,10 +118,10 @@ def referrers(catalog: Catalog, relation: Relation) -> tuple[Relation, ...]:
         parent = queue.pop()
         for constraint in catalog.constraints:
             child = catalog.find_relation(constraint.relation)
-            if constraint.kind == "foreign key" and constraint.referenced == parent and child is not None:
-                if child.oid not in found and child.oid != relation.oid and not child.is_partition:
-                    found[child.oid] = child
-                    queue.append(child.oid)
+            refers = constraint.kind == "foreign key" and constraint.referenced == parent
+            if refers and child and child.oid not in (*found, relation.oid) and not child.is_partition:
+                found[child.oid] = child
+                queue.append(child.oid)
     return tuple(found.values())
 
 

@@ -108,7 +108,9 @@ def _owned_values(rows: Mapping[tuple[int, str], list[Row]]) -> Iterator[tuple[s
             yield from ((owner, value) for value in row.values())
 
 
-def _spare(tenants: tuple[Tenant, ...], proposed: Mapping[Place, list[Filled]]) -> dict[tuple[int, str], tuple[Row, ...]]:
+def _spare(
+    tenants: tuple[Tenant, ...], proposed: Mapping[Place, list[Filled]]
+) -> dict[tuple[int, str], tuple[Row, ...]]:
     keys = {tenant.name: tenant.key for tenant in tenants}
     return {
         (oid, keys.get(name, SHARED) if name else SHARED): tuple(rows) for (oid, name), rows in proposed.items() if rows

@@ -92,12 +92,22 @@ def fingerprint_query(stage: Stage, leak: Leak) -> str:
 def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     """The psql script; it reads ``schema.sql`` from the directory it stands in and drops its database at the end."""
     parts = [_HEAD, _PREPARE]
-    parts += ["-- The rows it takes, as they stood.", "BEGIN;", "SET LOCAL session_replication_role = replica;"]
+    parts += [
+        "-- The rows it takes, as they stood.",
+        "BEGIN;",
+        "SET LOCAL session_replication_role = replica;",
+    ]
     parts += [f"{statement};" for statement in statements(stage, rows)]
     parts += ["COMMIT;", "ANALYZE;"]
     if leak.channel == "digest":
         parts.append(fingerprint_query(stage, leak) + " \\gset before_")
-    parts += ['\\connect :"scratch"', "\\set ON_ERROR_STOP off", "\\set leaked f", "", "-- The attack, as the application role."]
+    parts += [
+        '\\connect :"scratch"',
+        "\\set ON_ERROR_STOP off",
+        "\\set leaked f",
+        "",
+        "-- The attack, as the application role.",
+    ]
     parts += [f"{statement};" for statement in _role_settings(stage.catalog, leak.role)]
     parts.append(text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))))
     if "rlsaudit_peek" in leak.statement:

@@ -37,7 +37,9 @@ class Scratch(Protocol):
     """What the probe needs of a scratch server; ``rlsaudit.source.server.ScratchServer`` is one."""
 
     def conninfo(self, dbname: str = ..., user: str = ...) -> str: ...
-    def connect(self, dbname: str = ..., user: str = ..., autocommit: bool = ...) -> psycopg.Connection[tuple[object, ...]]: ...
+    def connect(
+        self, dbname: str = ..., user: str = ..., autocommit: bool = ...
+    ) -> psycopg.Connection[tuple[object, ...]]: ...
     def create_database(self, name: str, template: str | None = ...) -> None: ...
     def drop_database(self, name: str) -> None: ...
     def dump_schema(self, dbname: str, *, data: bool) -> str: ...
@@ -110,7 +112,15 @@ def probe(
             server.drop_database(name)
     properties, blind = _properties(ledger, tenancy.roles, cells, sensitive, arena)
     return ProbeResult(
-        cells, findings, properties, notes, schema, ledger.statements, ledger.programs, len(world.tenants), blind
+        cells,
+        findings,
+        properties,
+        notes,
+        schema,
+        ledger.statements,
+        ledger.programs,
+        len(world.tenants),
+        blind,
     )
 
 
@@ -127,7 +137,14 @@ def _let_in(server: Scratch, database: str, catalog: Catalog, roles: Iterable[Ap
 
 
 def _attack(
-    server: Scratch, database: str, arena: Arena, role: ApplicationRole, ledger: _Ledger, *, seed: int, seconds: float
+    server: Scratch,
+    database: str,
+    arena: Arena,
+    role: ApplicationRole,
+    ledger: _Ledger,
+    *,
+    seed: int,
+    seconds: float,
 ) -> None:
     session = Session(server.conninfo(database, role.name), role.name)
     try:
@@ -137,7 +154,9 @@ def _attack(
         for trial in context.closed(arena, session, role.oid):
             ledger.counts["closed", role.name] += 1
             ledger.leaks += [trial.leak] if trial.leak else []
-        wide_open = {leak.relation for leak in ledger.leaks if leak.breaks in ("closed", "read") and leak.role == role.name}
+        wide_open = {
+            leak.relation for leak in ledger.leaks if leak.breaks in ("closed", "read") and leak.role == role.name
+        }
         for trial in context.carryover(arena, session, role.oid):
             ledger.counts["carryover", role.name] += 1
             # What is open anyway needs no other tenant's visit.
@@ -159,7 +178,11 @@ def _attack(
 
 
 def _sensitive(
-    server: Scratch, database: str, arena: Arena, roles: Sequence[ApplicationRole], tried: Mapping[CellKey, Tried]
+    server: Scratch,
+    database: str,
+    arena: Arena,
+    roles: Sequence[ApplicationRole],
+    tried: Mapping[CellKey, Tried],
 ) -> frozenset[CellKey]:
     with server.connect(database) as connection:
         detector.open_wide(connection, arena.catalog)
@@ -204,7 +227,11 @@ def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) 
 
 
 def _properties(
-    ledger: _Ledger, roles: Sequence[ApplicationRole], cells: tuple[Cell, ...], sensitive: frozenset[CellKey], arena: Arena
+    ledger: _Ledger,
+    roles: Sequence[ApplicationRole],
+    cells: tuple[Cell, ...],
+    sensitive: frozenset[CellKey],
+    arena: Arena,
 ) -> tuple[tuple[PropertyResult, ...], bool]:
     """Run-level results for every role, and whether the detector was blind."""
     results: list[PropertyResult] = []
@@ -216,7 +243,9 @@ def _properties(
             outcome: Literal["held", "leak", "not covered"] = "leak" if leaks else "held" if trials else "not covered"
             reason = f"{leaks} place(s) leak" if leaks else "nothing crossed" if trials else "nothing could be tried"
             results.append(PropertyResult(broken, role.name, outcome, trials, reason))
-        alive = [tried for key, tried in ledger.tried.items() if key[1] == role.name and arena.tenancy.of(key[0]).tenant_data]
+        alive = [
+            tried for key, tried in ledger.tried.items() if key[1] == role.name and arena.tenancy.of(key[0]).tenant_data
+        ]
         working = sum(tried.alive for tried in alive)
         results.append(
             PropertyResult(
@@ -241,4 +270,3 @@ def _properties(
         )
     )  # fmt: skip
     return tuple(results), blind
-

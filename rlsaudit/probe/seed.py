@@ -137,7 +137,12 @@ class Seeder:
     # One row -------------------------------------------------------------------------------------------------------
 
     def _insert(
-        self, relation: Relation, tenant: Tenant | None, *, keep: bool, bounds: Mapping[str, str] | None = None
+        self,
+        relation: Relation,
+        tenant: Tenant | None,
+        *,
+        keep: bool,
+        bounds: Mapping[str, str] | None = None,
     ) -> tuple[Filled | None, str]:
         """(row, "") or (None, last error).  A kept row is as the server returned it, a spare one as it was proposed.
 
@@ -217,7 +222,9 @@ class Seeder:
 
     def _constants(self, relation: Relation) -> tuple[str, ...]:
         if relation.oid not in self._mined:
-            texts = [c.expression or c.definition for c in self._catalog.constraints_of(relation.oid) if c.kind == "check"]
+            texts = [
+                c.expression or c.definition for c in self._catalog.constraints_of(relation.oid) if c.kind == "check"
+            ]
             texts += [t for p in self._catalog.policies_of(relation.oid) for t in (p.using, p.check) if t]
             triggers = (self._catalog.function(t.function) for t in self._catalog.triggers_of(relation.oid))
             texts += [function.source for function in triggers if function is not None]

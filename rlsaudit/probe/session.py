@@ -69,7 +69,10 @@ class Session:
         replies: list[Reply] = []
         while (result := pgconn.get_result()) is not None:
             if result.status == pq.ExecStatus.COPY_OUT:
-                replies.append(_drain_copy(pgconn))
+                rows = _drain_copy(pgconn)
+                ended = pgconn.get_result()  # one statement, one reply: the rows and the command's end belong together
+                failed = ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR
+                replies.append(_reply(ended) if ended is not None and failed else rows)
                 continue
             if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH):
                 pgconn.put_copy_end(b"rlsaudit sends no data")

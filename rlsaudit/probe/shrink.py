@@ -52,7 +52,17 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
             seen = _cells(shown, leak)
             connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
         except psycopg.Error as error:
-            detail = "\n".join(filter(None, (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint, error.diag.context)))
+            detail = "\n".join(
+                filter(
+                    None,
+                    (
+                        error.diag.message_primary,
+                        error.diag.message_detail,
+                        error.diag.message_hint,
+                        error.diag.context,
+                    ),
+                )
+            )
             return leak.channel == "error" and leak.mark in detail
         if fingerprint:
             return connection.execute(fingerprint).fetchone() != before

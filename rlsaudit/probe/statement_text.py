@@ -10,7 +10,6 @@ from psycopg import sql
 from rlsaudit.catalog.model import Relation
 from rlsaudit.tenancy.model import Persona
 
-
 _PLACEHOLDER = re.compile(r"(?<!:):(tenant|user)\b")
 
 
@@ -44,7 +43,9 @@ def columns(names: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(one) for one in names)
 
 
-def matching(relation: Relation, row: Mapping[str, str | None], key: Sequence[str], alias: str | None = None) -> sql.Composed:
+def matching(
+    relation: Relation, row: Mapping[str, str | None], key: Sequence[str], alias: str | None = None
+) -> sql.Composed:
     """A condition that picks ``row`` by ``key`` columns."""
     by = [column for column in key if row.get(column) is not None]
     parts = [

@@ -166,4 +166,3 @@ def _note_failure(attack: Attack, failed: Reply | None, tried: Tried) -> None:
         tried.refused = tried.refused or failed.error
     else:
         tried.error = tried.error or failed.error
-

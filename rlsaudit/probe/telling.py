@@ -26,7 +26,9 @@ def worth_telling(catalog: Catalog, leaks: Iterable[Leak]) -> tuple[Told, ...]:
     A relation that leaks under a valid context leaks without one too: that is not told twice.
     """
     leaks = tuple(leaks)
-    with_context = {(leak.role, leak.relation, leak.command) for leak in leaks if leak.breaks not in ("closed", "carryover")}
+    with_context = {
+        (leak.role, leak.relation, leak.command) for leak in leaks if leak.breaks not in ("closed", "carryover")
+    }
     groups: dict[tuple[object, ...], list[Leak]] = {}
     for leak in leaks:
         if leak.breaks == "closed" and (leak.role, leak.relation, leak.command) in with_context:
@@ -39,13 +41,27 @@ def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     if leak.breaks == "carryover":
         return (leak.role, leak.breaks)
     relation = catalog.find_relation(leak.relation)
-    place = relation.parents[0] if relation is not None and relation.is_partition and relation.parents else leak.relation
+    place = (
+        relation.parents[0] if relation is not None and relation.is_partition and relation.parents else leak.relation
+    )
     direct = relation is not None and relation.is_partition
-    return (leak.role, leak.breaks, leak.function or place, direct, leak.command == "TRUNCATE", leak.owner == "")
+    return (
+        leak.role,
+        leak.breaks,
+        leak.function or place,
+        direct,
+        leak.command == "TRUNCATE",
+        leak.owner == "",
+    )
 
 
 def _plainness(leak: Leak) -> tuple[int, int, bool, int]:
-    return (len(leak.visits), len(leak.visits[-1].statements), leak.channel == "error", _ORDER.index(leak.command))
+    return (
+        len(leak.visits),
+        len(leak.visits[-1].statements),
+        leak.channel == "error",
+        _ORDER.index(leak.command),
+    )
 
 
 def _told(group: list[Leak]) -> Told:

@@ -77,7 +77,9 @@ def _text(column: Column, tenant: int, serial: int) -> Iterator[str]:
     )
     yield from (shape for shape in shapes if len(shape) <= room)
     short = f"{chr(97 + tenant % 26)}{serial % 10 ** max(1, room - 1)}"[:room]
-    yield from dict.fromkeys((short, short.upper(), "".join(chr(65 + (serial // 26**i) % 26) for i in range(min(room, 3)))))
+    yield from dict.fromkeys(
+        (short, short.upper(), "".join(chr(65 + (serial // 26**i) % 26) for i in range(min(room, 3))))
+    )
 
 
 def _integer(base: int, width: int) -> Callable[[Column, int, int], Iterator[str]]:
@@ -95,7 +97,7 @@ def _numeric(column: Column, tenant: int, serial: int) -> Iterator[str]:
     banded = f"{tenant + 1}{serial:06d}"
     if whole >= len(banded):
         yield banded + ("." + f"{serial % 9 + 1}".ljust(scale, "0") if scale > 0 else "")
-    yield from (str(serial % 10**min(max(whole, 1), 3) or 1), "1", "0", "0.5")
+    yield from (str(serial % 10 ** min(max(whole, 1), 3) or 1), "1", "0", "0.5")
 
 
 def _date(suffix: str) -> Callable[[Column, int, int], Iterator[str]]:

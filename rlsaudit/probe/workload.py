@@ -47,7 +47,7 @@ class Step:
     statement: str
 
 
-class _Found(Exception):  # noqa: N818 - not an error: it carries a leak out of Hypothesis
+class _Found(Exception):
     def __init__(self, leak: Leak) -> None:
         self.leak = leak
 
@@ -158,7 +158,13 @@ def _blamed(arena: Arena, program: Sequence[Step], evidence: oracle.Evidence) ->
 
 
 def _leak(
-    arena: Arena, session: Session, tenant: Tenant, persona: Persona, context: tuple[str, ...], program: Sequence[Step], evidence: oracle.Evidence
+    arena: Arena,
+    session: Session,
+    tenant: Tenant,
+    persona: Persona,
+    context: tuple[str, ...],
+    program: Sequence[Step],
+    evidence: oracle.Evidence,
 ) -> Leak:
     blamed = _blamed(arena, program, evidence)
     return Leak(
@@ -209,7 +215,9 @@ def _richer(arena: Arena, on: Target, by_relation: dict[int, Target]) -> list[St
     ]
     plain = [c for c in on.updatable if c not in on.key and c != on.tenant_key and c in on.readable]
     for column in plain[:1]:
-        touched = sql.SQL("UPDATE {} SET {} = {} RETURNING {}").format(relation, sql.Identifier(column), sql.Identifier(column), listed)
+        touched = sql.SQL("UPDATE {} SET {} = {} RETURNING {}").format(
+            relation, sql.Identifier(column), sql.Identifier(column), listed
+        )
         shapes.append(("UPDATE", sql.SQL("WITH w AS ({}) SELECT * FROM w").format(touched)))
     if on.deletable:
         removed = sql.SQL("DELETE FROM {} RETURNING {}").format(relation, listed)

@@ -43,6 +43,13 @@ class World:
     def of(self, relation: int, owner: str) -> tuple[Row, ...]:
         return self.rows.get((relation, owner), ())
 
+    def holding(self, mark: str) -> int:
+        """OID of the relation in whose rows the mark stands; 0 when there is none."""
+        places = (
+            oid for (oid, _), rows in self.rows.items() for row in rows if any(v and mark in v for v in row.values())
+        )
+        return next(places, 0)
+
     def others(self, tenant: Tenant) -> tuple[Tenant, ...]:
         return tuple(other for other in self.tenants if other is not tenant)
 

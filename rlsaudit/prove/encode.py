@@ -79,9 +79,7 @@ class Encoder:
     def condition(self, expression: Expression, row: Row) -> Value:
         """``encode`` of what the server takes for a boolean, also where its type was not understood."""
         value = self.encode(expression, row)
-        return (
-            value if value.kind == "boolean" else self.unknown(f"a condition of type {value.kind}", "boolean")
-        )
+        return value if value.kind == "boolean" else self.unknown(f"a condition of type {value.kind}", "boolean")
 
     def all(self, expressions: Iterable[Expression], row: Row) -> list[Value]:
         return [self.encode(expression, row) for expression in expressions]
@@ -122,9 +120,7 @@ class Encoder:
                 return self.unknown(f"the generated column {column.name}", kind_of(column.type))
         if key not in self.columns:
             kind = kind_of(column.type)
-            name = (
-                f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
-            )
+            name = f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
             value = self.fresh(kind, name)
             not_null = column.not_null or (column.level == 0 and column.name in self.not_null)
             null = FALSE if not_null else self.fresh("boolean", f"{name} is null")
@@ -241,9 +237,7 @@ class Encoder:
         return Value(error, null, smt.negation(false), "boolean")
 
     def disjunction(self, disjunction: e.Or, row: Row) -> Value:
-        return self.negated(
-            self.conjunction(e.And(tuple(e.Not(argument) for argument in disjunction.arguments)), row)
-        )
+        return self.negated(self.conjunction(e.And(tuple(e.Not(argument) for argument in disjunction.arguments)), row))
 
     def negation(self, negation: e.Not, row: Row) -> Value:
         return self.negated(self.condition(negation.argument, row))
@@ -295,9 +289,7 @@ class Encoder:
 
     def in_list(self, in_list: e.InList, row: Row) -> Value:
         operator, exact = in_list.operator, in_list.exact
-        items = tuple(
-            e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items
-        )
+        items = tuple(e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items)
         return self.encode(e.Or(items) if in_list.any else e.And(items), row)
 
     def any_array(self, any_array: e.AnyArray, row: Row) -> Value:
@@ -334,9 +326,7 @@ class Encoder:
         if subquery.kind == "exists" and self.opaque == "any":
             result = replace(result, null=FALSE)
         premise = result.is_known if subquery.kind == "scalar" else result.is_true
-        conclusions = [
-            self.condition(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None
-        ]
+        conclusions = [self.condition(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None]
         if subquery.kind == "scalar" and subquery.target is not None:
             target = self.encode(subquery.target, inner)
             conclusions.append(target.is_known)

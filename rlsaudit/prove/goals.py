@@ -151,9 +151,7 @@ def always_true(predicate: Expression, *, not_null: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
-def true_without_context(
-    predicate: Expression, state: SettingsState, *, key: str | None = None
-) -> bool | None:
+def true_without_context(predicate: Expression, state: SettingsState, *, key: str | None = None) -> bool | None:
     """Whether the predicate can be true while all settings are in ``state``, for a row whose ``key`` is not
     NULL.
 

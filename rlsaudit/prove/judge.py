@@ -79,31 +79,22 @@ def _agreement(question: Question, first: Bound, second: Bound) -> Result:
         # Inside a SECURITY DEFINER function current_user is another role.
         other = keys_agree(first[1], second[1], question.key, Session(), null_allowed=question.null_allowed)
         if other.verdict != "holds":
-            return Result(
-                "unknown", f"holds while current_user is {question.role}, not for code that runs as others"
-            )
+            return Result("unknown", f"holds while current_user is {question.role}, not for code that runs as others")
     return Result("proven", _bounded_by(question))
 
 
 def _disagreement(question: Question, first: Bound, second: Bound, answer: Answer) -> Result:
     new = "new" in (first[0], second[0])
     if new and question.guarded:
-        return Result(
-            "unknown", f"the policies do not bound new rows, but {question.guarded} may: {answer.witness}"
-        )
+        return Result("unknown", f"the policies do not bound new rows, but {question.guarded} may: {answer.witness}")
     if first == second:
         parties = _parties(question, first[1])
-        if (
-            len(parties) > 1
-            and columns_overlap(first[1], parties, Session(role=question.role)).verdict == "holds"
-        ):
+        if len(parties) > 1 and columns_overlap(first[1], parties, Session(role=question.role)).verdict == "holds":
             names = ", ".join(column.name for column in parties)
             return Result("unknown", f"a row belongs to whoever is named in one of {names}")
         for principal in question.principals:
             if keys_agree(first[1], second[1], principal, Session(role=question.role)).verdict == "holds":
-                return Result(
-                    "unknown", f"rows are bound to {principal.name}, whose rows may be of several tenants"
-                )
+                return Result("unknown", f"rows are bound to {principal.name}, whose rows may be of several tenants")
     what = "rows" if first == second else "an old row and what it becomes"
     return Result("refuted", f"one session reaches {what} of two tenants: {answer.witness}")
 
@@ -141,22 +132,16 @@ def _closed(question: Question, side: Side, predicate: Expression) -> Result:
             predicate, question.key, session, null_allowed=question.null_allowed, empty_allowed=True
         )
         if question.constrained and others.verdict == "holds":
-            worst = Result(
-                "unknown", f"a row with an empty {question.key.name} would pass while the context is ''"
-            )
+            worst = Result("unknown", f"a row with an empty {question.key.name} would pass while the context is ''")
             continue
         if side == "new" and question.guarded:
-            worst = Result(
-                "unknown", f"without context the policies admit a new row, but {question.guarded} may not"
-            )
+            worst = Result("unknown", f"without context the policies admit a new row, but {question.guarded} may not")
             continue
         what = "is admitted" if side == "new" else "is reached"
         return Result("refuted", f"with the context {shown} a row {what}: {answer.witness}")
     if question.defaults and worst.verdict == "proven":
         names = ", ".join(sorted(question.defaults))
-        return Result(
-            "unknown", f"{names} has a default for the role, so a session without context acts for a tenant"
-        )
+        return Result("unknown", f"{names} has a default for the role, so a session without context acts for a tenant")
     return worst
 
 
@@ -174,9 +159,7 @@ def _risks(expression: Expression, key: e.Column) -> Iterator[str]:
         for condition, result in expression.branches:
             if not guarded:
                 yield from _risks(condition, key)
-            guarded = guarded or any(
-                c.exact and c.column.number == key.number for c in comparisons(condition)
-            )
+            guarded = guarded or any(c.exact and c.column.number == key.number for c in comparisons(condition))
             if not guarded:
                 yield from _risks(result, key)
         if not guarded:

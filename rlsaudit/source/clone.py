@@ -51,9 +51,7 @@ def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tup
     try:
         loaded = load_sql(lambda: server.connect(dbname), [SqlFile(dump, "pg_dump of the target")])
     except UsageError as error:
-        raise NotTrustworthy(
-            f"the target's schema cannot be restored on the scratch server: {error}"
-        ) from error
+        raise NotTrustworthy(f"the target's schema cannot be restored on the scratch server: {error}") from error
     with server.connect() as connection:
         _apply_settings(catalog, connection, notes)
     expected = ("CREATE DATABASE", "\\connect", "what is said of database")
@@ -116,9 +114,7 @@ def _dump(dsn: str, program: Path) -> str:
         try:
             output, errors = child.communicate(timeout=_DUMP_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise NotTrustworthy(
-                f"pg_dump of the target did not end within {_DUMP_SECONDS} seconds"
-            ) from error
+            raise NotTrustworthy(f"pg_dump of the target did not end within {_DUMP_SECONDS} seconds") from error
         finally:
             process.end(child, grace=0)
     if child.returncode != 0:

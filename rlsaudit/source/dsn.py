@@ -87,7 +87,7 @@ def connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
     return connection
 
 
-class _Silent(Exception):  # noqa: N818
+class _Silent(Exception):
     """Stands in for an error whose text could hold a password, so that no traceback shows it."""
 
 

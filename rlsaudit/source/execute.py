@@ -26,16 +26,14 @@ _SUPERUSER = "postgres"
 _SHOWN = 100
 
 
-class MissingExtension(UsageError):  # noqa: N818
+class MissingExtension(UsageError):
     """The scratch server lacks an extension that the SQL creates."""
 
 
 class Executor:
     """The session that runs the statements of one load, and what it notes on the way."""
 
-    def __init__(
-        self, factory: Callable[[], Connection], side: Connection, places: Places, deadline: Deadline
-    ) -> None:
+    def __init__(self, factory: Callable[[], Connection], side: Connection, places: Places, deadline: Deadline) -> None:
         """``side`` is a second superuser session, for what the script's own ROLLBACK must not undo."""
         self._factory = factory
         self._side = side
@@ -226,8 +224,7 @@ class Executor:
     def _failure(self, statement: Statement, prepared: Prepared, error: psycopg.Error) -> UsageError:
         if isinstance(error, psycopg.OperationalError) and self._connection.closed:
             raise NotTrustworthy(
-                f"{statement.file}:{statement.line}: the scratch server ended the session: "
-                f"{_one_line(str(error))}"
+                f"{statement.file}:{statement.line}: the scratch server ended the session: {_one_line(str(error))}"
             ) from error
         message = error.diag.message_primary or str(error)
         shown = redact(_one_line(statement.text))

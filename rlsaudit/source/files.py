@@ -38,9 +38,7 @@ def read(path: Path, root: Path | None = None) -> SqlFile:
 def decode(data: bytes, name: str) -> str:
     """SQL text of UTF-8 bytes (or UTF-16 with a mark, as Windows shells write it).  Raises UsageError."""
     if data.startswith(b"PGDMP"):
-        raise UsageError(
-            f"{name}: a pg_dump archive, not SQL; convert it: pg_restore --file=schema.sql {name}"
-        )
+        raise UsageError(f"{name}: a pg_dump archive, not SQL; convert it: pg_restore --file=schema.sql {name}")
     encoding = next((encoding for mark, encoding in _WIDE if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
@@ -58,9 +56,7 @@ def included(name: str, by: SqlFile, *, relative: bool) -> SqlFile:
     Raises UsageError when it is missing or lies outside the source's directory.
     """
     if by.root is None or by.path is None:
-        raise UsageError(
-            f"\\i {name}: SQL from standard input has no directory to include from; name a file instead"
-        )
+        raise UsageError(f"\\i {name}: SQL from standard input has no directory to include from; name a file instead")
     root = by.root.resolve()
     bases = (by.path.parent,) if relative else (Path.cwd(), root, by.path.parent)
     inside = [path for base in bases if (path := (base / name).resolve()).is_relative_to(root)]

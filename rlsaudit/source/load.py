@@ -78,9 +78,7 @@ class _Loader:
 
     def run(self, source: SqlFile, depth: int) -> None:
         if depth > _DEEPEST:
-            raise UsageError(
-                f"{source.name}: files include each other more than {_DEEPEST} deep; break the cycle"
-            )
+            raise UsageError(f"{source.name}: files include each other more than {_DEEPEST} deep; break the cycle")
         for item in split(source.text, source.name, self.session):
             action = carry_out(item, self.executor)
             where = f"{item.file}:{item.line}"

@@ -23,7 +23,7 @@ _BLANK = re.compile(r"[ \t\r\f\v]*")
 _COMMAND = re.compile(r"\\([^ \t\n\r\f\v\\]*)")
 
 
-class Unreadable(Exception):  # noqa: N818  (always turned into a UsageError that knows file and line)
+class Unreadable(Exception):
     """An argument that cannot be read: a backtick, or a quote that the line does not close."""
 
 

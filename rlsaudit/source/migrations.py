@@ -35,9 +35,7 @@ def collect(directory: Path) -> tuple[SqlFile, ...]:
             break
     paths = sorted(_forward(directory), key=lambda path: _order(path.relative_to(directory)))
     if not paths:
-        raise UsageError(
-            f"{directory}: no .sql migrations there; name the directory that holds them, or a file"
-        )
+        raise UsageError(f"{directory}: no .sql migrations there; name the directory that holds them, or a file")
     files = (read(path, directory) for path in paths)
     return tuple(SqlFile(without_down(file.text), file.name, file.path, file.root) for file in files)
 

@@ -17,12 +17,10 @@ _PLAIN_ROLE = (
     "NOSUPERUSER NOCREATEDB NOCREATEROLE INHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT -1 PASSWORD NULL "
     "VALID UNTIL 'infinity'"
 )
-_TRANSACTION = frozenset(
-    {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"}
-)
+_TRANSACTION = frozenset({"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"})
 
 
-class Refused(Exception):  # noqa: N818  (always turned into a UsageError that knows file and line)
+class Refused(Exception):
     """The statement reaches files, programs or other servers."""
 
 
@@ -40,9 +38,7 @@ class Prepared:
     @property
     def controls_transaction(self) -> bool:
         """True of statements around which no savepoint may be put."""
-        return self.words[:1] != () and (
-            self.words[0] in _TRANSACTION or self.words[:2] == ("set", "transaction")
-        )
+        return self.words[:1] != () and (self.words[0] in _TRANSACTION or self.words[:2] == ("set", "transaction"))
 
 
 def prepare(text: str, database: str, *, standard_strings: bool = True) -> Prepared:
@@ -71,9 +67,7 @@ def prepare(text: str, database: str, *, standard_strings: bool = True) -> Prepa
 
 def created_role(text: str, *, standard_strings: bool = True) -> str | None:
     """The name that a CREATE ROLE, USER or GROUP statement gives; None for any other statement."""
-    head = [
-        token for _, token in zip(range(3), tokens(text, standard_strings=standard_strings), strict=False)
-    ]
+    head = [token for _, token in zip(range(3), tokens(text, standard_strings=standard_strings), strict=False)]
     if len(head) == 3 and head[0].word == "create" and head[1].word in _ROLE_WORDS:
         return head[2].identifier
     return None
@@ -94,9 +88,7 @@ def role_as_alteration(text: str, *, standard_strings: bool = True) -> tuple[str
             members, position = _names(found, position)
             listed = ", ".join(quote(member) for member in members)
             option = " WITH ADMIN OPTION" if word == "admin" else ""
-            grants.append(
-                f"GRANT {listed} TO {name}" if word == "in" else f"GRANT {name} TO {listed}{option}"
-            )
+            grants.append(f"GRANT {listed} TO {name}" if word == "in" else f"GRANT {name} TO {listed}{option}")
         elif word == "sysid":
             position += 2
         elif word == "with" or (word in ("encrypted", "unencrypted") and following == "password"):
@@ -126,9 +118,7 @@ def _copy_target(found: Sequence[Token]) -> str:
         depth += (token.text == "(") - (token.text == ")")
         if depth == 0 and token.word in ("from", "to"):
             if following.kind == "string" or following.word == "program":
-                raise Refused(
-                    "COPY would read or write a file or a program; put the rows inline (FROM stdin)"
-                )
+                raise Refused("COPY would read or write a file or a program; put the rows inline (FROM stdin)")
             if following.word in ("stdin", "stdout"):
                 return following.word
     return ""

@@ -32,9 +32,7 @@ def seal(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, ...]:
         name = str(wrapper)
         statement = "ALTER FOREIGN DATA WRAPPER {} NO HANDLER"
         connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
-        notes.append(
-            f"foreign-data wrapper {name} is cut off: foreign tables cannot be read in the scratch copy"
-        )
+        notes.append(f"foreign-data wrapper {name} is cut off: foreign tables cannot be read in the scratch copy")
     for (subscription,) in connection.execute(_SUBSCRIPTIONS).fetchall():
         disable = sql.SQL("ALTER SUBSCRIPTION {} DISABLE")
         connection.execute(disable.format(sql.Identifier(str(subscription))))

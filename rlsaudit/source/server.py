@@ -145,9 +145,7 @@ class ScratchServer:
         directory = self._bin or binaries.locate(self._pg_bin)
         path = directory / name
         if not path.is_file():
-            raise NotTrustworthy(
-                f"{directory}: no program {name!r} there; name a complete bin directory with --pg-bin"
-            )
+            raise NotTrustworthy(f"{directory}: no program {name!r} there; name a complete bin directory with --pg-bin")
         return path
 
     def conninfo(self, dbname: str = "postgres", user: str = "postgres") -> str:

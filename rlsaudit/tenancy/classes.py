@@ -61,11 +61,16 @@ def _principals(catalog: Catalog, reading: Reading, keys: Keys, found: dict[int,
     for constraint in catalog.constraints:
         if constraint.kind != "foreign key" or len(constraint.columns) != 1:
             continue
-        child, parent = catalog.find_relation(constraint.relation), catalog.find_relation(constraint.referenced)
+        child, parent = (
+            catalog.find_relation(constraint.relation),
+            catalog.find_relation(constraint.referenced),
+        )
         column = child.column_number(constraint.columns[0]) if child else None
         if child is None or parent is None or column is None or parent.oid in found or not parent.holds_rows:
             continue
-        if (child.oid, column.name) in columns or (words.user_like(column.name) and words.user_like(parent.name.rstrip("s"))):
+        if (child.oid, column.name) in columns or (
+            words.user_like(column.name) and words.user_like(parent.name.rstrip("s"))
+        ):
             why = f"{child.qualified}.{column.name} refers to it: users without a tenant key of their own"
             found[parent.oid] = Classified(parent.oid, "principal", why)
     for oid, name in sorted(columns):
@@ -131,7 +136,13 @@ def _by_parent(catalog: Catalog, found: dict[int, Classified]) -> None:
                 noun = "partition" if relation.is_partition else "inheritance child"
                 why = f"{noun} of {catalog.relation(relation.parents[0]).qualified}"
                 found[relation.oid] = Classified(
-                    relation.oid, parent.kind, why, parent.key, parent.path, parent.shared_rows, parent.declared
+                    relation.oid,
+                    parent.kind,
+                    why,
+                    parent.key,
+                    parent.path,
+                    parent.shared_rows,
+                    parent.declared,
                 )
 
 
@@ -153,7 +164,9 @@ def _rest(relation: Relation, roles: tuple[int, ...], visibility: Visibility) ->
     if relation.kind == "sequence":
         return Classified(relation.oid, "infrastructure", "sequence: numbers, no rows of tenants")
     if words.infrastructure(relation.name) or relation.extension is not None:
-        owner = f"belongs to extension {relation.extension}" if relation.extension else "bookkeeping of a migration tool"
+        owner = (
+            f"belongs to extension {relation.extension}" if relation.extension else "bookkeeping of a migration tool"
+        )
         return Classified(relation.oid, "infrastructure", owner)
     if relation.kind in ("view", "materialized view"):
         return Classified(relation.oid, "global", "reads no tenant data")

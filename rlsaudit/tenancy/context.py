@@ -15,7 +15,8 @@ from rlsaudit.tenancy.model import Context, Persona
 from rlsaudit.tenancy.sources import ROLE, Reading, Source
 
 _SETS = re.compile(
-    r"set_config\s*\(\s*E?'([^']+)'|\bSET\s+(?:LOCAL\s+|SESSION\s+)?\"?([a-z_][\w$]*(?:\.[\w$]+)+)\"?\s*(?:=|\bTO\b)", re.IGNORECASE
+    r"set_config\s*\(\s*E?'([^']+)'|\bSET\s+(?:LOCAL\s+|SESSION\s+)?\"?([a-z_][\w$]*(?:\.[\w$]+)+)\"?\s*(?:=|\bTO\b)",
+    re.IGNORECASE,
 )
 _READS = re.compile(r"current_setting\s*\(\s*E?'([^']+)'", re.IGNORECASE)
 _PERSONAS = 4
@@ -34,7 +35,9 @@ def infer_context(
         return Context(why="policies read no setting")
     wrappers = _wrappers(catalog, settings, roles, visibility)
     personas = tuple(_personas(values, settings, wrappers))
-    said = "; ".join(f"{source} = {' or '.join(options)}" for source, options in sorted(values.items()) if source.setting != ROLE)
+    said = "; ".join(
+        f"{source} = {' or '.join(options)}" for source, options in sorted(values.items()) if source.setting != ROLE
+    )
     through = f", set through {', '.join(f.signature for f in wrappers)}" if wrappers else ""
     direct = next(iter(_personas(values, settings, ())))
     return Context(personas, direct, settings, why=f"policies, functions and triggers read {said}{through}")
@@ -63,9 +66,7 @@ def _trusted(catalog: Catalog) -> tuple[int, ...]:
 
 
 def _options(source: Source, reading: Reading, keys: Keys) -> tuple[str, ...]:
-    constants = tuple(
-        dict.fromkeys(literal(u.constant) for u in reading.uses if u.source == source and u.constant)
-    )
+    constants = tuple(dict.fromkeys(literal(u.constant) for u in reading.uses if u.source == source and u.constant))
     if source in keys.tenant_sources:
         return (":tenant",)
     if source in keys.user_sources:
@@ -98,7 +99,11 @@ def _wrappers(
 
 def _personas(values: Values, settings: tuple[str, ...], wrappers: tuple[Function, ...]) -> Iterable[Persona]:
     """One persona for each value that a role-like setting is compared with, else a single one."""
-    roles = [(source, options) for source, options in sorted(values.items()) if len(options) > 1 or options[0].startswith("'")]
+    roles = [
+        (source, options)
+        for source, options in sorted(values.items())
+        if len(options) > 1 or options[0].startswith("'")
+    ]
     choices: list[dict[Source, str]] = [{}]
     for source, options in roles:
         choices = [{**chosen, source: option} for chosen in choices for option in options][:_PERSONAS]
@@ -118,7 +123,11 @@ def _statements(
         yield f"{verb} {function.qualified}({arguments})"
     for setting in settings:
         if setting not in done and setting != ROLE:
-            given = {source: chosen.get(source, options[0]) for source, options in values.items() if source.setting == setting}
+            given = {
+                source: chosen.get(source, options[0])
+                for source, options in values.items()
+                if source.setting == setting
+            }
             yield f"SELECT set_config({literal(setting)}, {_document(given)}, true)"
 
 
@@ -127,7 +136,14 @@ def _argument(function: Function, position: int, values: Values, chosen: Mapping
     kind = function.argument_types[position]
     only = len(function.argument_types) == 1
     if words.role_like(named):
-        role = next((chosen.get(s, o[0]) for s, o in sorted(values.items()) if s.setting in set_by(function) and o[0][0] == "'"), "NULL")
+        role = next(
+            (
+                chosen.get(s, o[0])
+                for s, o in sorted(values.items())
+                if s.setting in set_by(function) and o[0][0] == "'"
+            ),
+            "NULL",
+        )
         return f"{role}::{kind}"
     if words.user_like(named) and not words.tenant_like(named):
         return f":user::{kind}"

@@ -73,7 +73,9 @@ def _declared(catalog: Catalog, relations: Mapping[str, DeclaredRelation]) -> di
     for name, one in relations.items():
         relation = by_name.get(name)
         if relation is None:
-            raise UsageError(f"configuration: relation {name!r} does not exist in this database; write schema.name as the report does")
+            raise UsageError(
+                f"configuration: relation {name!r} does not exist in this database; write schema.name as the report does"
+            )
         if one.key is not None and relation.column(one.key) is None:
             raise UsageError(f"configuration: relation {name} has no column {one.key!r}")
         why = f"declared {one.kind}" + (f": {one.reason}" if one.reason else "")
@@ -176,6 +178,12 @@ def _key_values(catalog: Catalog, keys: Keys) -> tuple[str, ...]:
     for relation in catalog.relations:
         for oid in relation.parents if relation.is_partition else ():
             parent, key = catalog.find_relation(oid), keys.columns.get(oid)
-            if parent and key and parent.partition_key and parent.partition_key.startswith("LIST") and key[0] in parent.partition_key:
+            if (
+                parent
+                and key
+                and parent.partition_key
+                and parent.partition_key.startswith("LIST")
+                and key[0] in parent.partition_key
+            ):
                 values += [v.replace("''", "'") for v in _LISTED.findall(relation.partition_bound or "")]
     return tuple(dict.fromkeys(values))

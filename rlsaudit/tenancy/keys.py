@@ -29,7 +29,7 @@ def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()
         return Keys()
     name = primary[0]
     tenant_sources = frozenset(
-        use.source for use in reading.uses if use.column == name and not words.role_like(use.source.name)
+        use.source for use in reading.uses if use.column == name and _tenant_source(use.source, name)
     ) or frozenset(s for s in reading.sources if words.tenant_like(s.name))
     user_sources = frozenset(s for s in reading.sources - tenant_sources if _user_source(s, reading))
     if not declared and not words.tenant_like(name):
@@ -65,7 +65,10 @@ def _primary_name(catalog: Catalog, reading: Reading) -> str | None:
             if words.tenant_like(column.name):
                 present[column.name].add(relation.oid)
     scores = {
-        name: 3 * len(compared[name]) + len(present[name]) + (6 + 2 * referring[name] if words.tenant_like(name) else 0) - (7 if words.user_like(name) else 0)
+        name: 3 * len(compared[name])
+        + len(present[name])
+        + (6 + 2 * referring[name] if words.tenant_like(name) else 0)
+        - (7 if words.user_like(name) else 0)
         for name in compared.keys() | present.keys()
         if name in compared or len(present[name]) > 1
     }
@@ -96,6 +99,13 @@ def _alone(catalog: Catalog, relation: int, column: str) -> bool:
     )
 
 
+def _tenant_source(source: Source, key: str) -> bool:
+    """Whether a source held against the key may name the tenant: ``org_id IN (SELECT my_orgs())`` reads the user."""
+    if words.role_like(source.name):
+        return False
+    return not words.user_like(source.name) or words.tenant_like(source.name) or words.user_like(key)
+
+
 def _user_source(source: Source, reading: Reading) -> bool:
     if words.user_like(source.name):
         return True
@@ -110,7 +120,12 @@ def _key_of(
         if relation.column(name) is not None and relation.kind != "sequence":
             return name, f"column {name}"
     for use in reading.uses:
-        if use.relation == relation.oid and use.source in set(sources) and use.column and not words.user_like(use.column):
+        if (
+            use.relation == relation.oid
+            and use.source in set(sources)
+            and use.column
+            and not words.user_like(use.column)
+        ):
             return use.column, f"policies hold {use.column} against {use.source}"
     # The same name in another spelling: customerId beside customer_id.
     folded = {name.replace("_", "").lower() for name in names}
@@ -143,7 +158,12 @@ def _registry(catalog: Catalog, columns: Mapping[int, tuple[str, str]], name: st
         key = columns.get(relation.oid)
         if single and key and key[0] == single:
             return relation.oid
-        if single and stem and relation.name.lower() in (stem, f"{stem}s", f"{stem}es", f"{stem.removesuffix('y')}ies") and not key:
+        if (
+            single
+            and stem
+            and relation.name.lower() in (stem, f"{stem}s", f"{stem}es", f"{stem.removesuffix('y')}ies")
+            and not key
+        ):
             return relation.oid
     return None
 
@@ -168,7 +188,11 @@ def _through_registry(catalog: Catalog, columns: dict[int, tuple[str, str]], reg
         target = root.column_number(constraint.referenced_columns[0])
         if child is not None and column is not None and child.oid != registry:
             columns.setdefault(child.oid, (column.name, f"column {column.name} → {root.qualified}"))
-        if target is not None and child is not None and columns.get(child.oid, ("",))[0] == (column.name if column else None):
+        if (
+            target is not None
+            and child is not None
+            and columns.get(child.oid, ("",))[0] == (column.name if column else None)
+        ):
             referenced_column = target.name
     if referenced_column is not None:
         columns[registry] = (referenced_column, f"tenant registry: {referenced_column} is the tenant key")

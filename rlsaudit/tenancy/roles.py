@@ -35,7 +35,9 @@ def application_roles(
     notes: tuple[str, ...] = ()
     if len(ranked) > MOST:
         left = ", ".join(role.name for role, _ in ranked[MOST:])
-        notes = (f"{len(ranked)} application roles were found and the first {MOST} tested; name others with --role: {left}",)
+        notes = (
+            f"{len(ranked)} application roles were found and the first {MOST} tested; name others with --role: {left}",
+        )
     return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
 
 

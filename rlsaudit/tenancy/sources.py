@@ -99,7 +99,12 @@ def read(catalog: Catalog) -> Reading:
             for part, scope in _scoped(expression, ()):
                 uses.extend(_uses(catalog, part, policy.relation, scope))
                 lookups.extend(_lookups(catalog, part, policy.relation, scope))
-                if isinstance(part, NullTest) and part.is_null and isinstance(part.argument, Column) and part.argument.level == 0:
+                if (
+                    isinstance(part, NullTest)
+                    and part.is_null
+                    and isinstance(part.argument, Column)
+                    and part.argument.level == 0
+                ):
                     nullable.add((policy.relation, part.argument.name))
                 if isinstance(part, Subquery):
                     consulted.update(oid for oid in part.relations if oid != policy.relation)

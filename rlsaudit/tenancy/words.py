@@ -13,7 +13,9 @@ _USER = re.compile(
     r"^(?:\w+_)?(user|owner|author|creator|member|person|employee|manager|profile|actor|subject|principal|staff|agent"
     r"|assignee|rep|sender|uploader)_?(id|uuid|uid|key|name|ref)?$|^(sub|uid|created_?by|updated_?by|assigned_?to|owned_?by)$"
 )
-_ROLE = re.compile(r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|region|feature)$")
+_ROLE = re.compile(
+    r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|region|feature)$"
+)
 _INFRASTRUCTURE = re.compile(
     r"^(alembic_version|schema_migrations?|_?prisma_migrations|flyway_schema_history|databasechangelog(lock)?|goose_db_version"
     r"|django_migrations|django_content_type|ar_internal_metadata|knex_migrations(_lock)?|__drizzle_migrations|_sqlx_migrations"

@@ -7,9 +7,7 @@ from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse, pars
 
 
 def test_fields_lists_and_nulls() -> None:
-    node = parse(
-        '{RTE :alias <> :name "" :cols ("user_id" "a\\ b") :ids (o 96 98) :set (b) :none () :deep ({A :x 1})}'
-    )
+    node = parse('{RTE :alias <> :name "" :cols ("user_id" "a\\ b") :ids (o 96 98) :set (b) :none () :deep ({A :x 1})}')
     assert node.fields == {
         "alias": None,
         "name": "",

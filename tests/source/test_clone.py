@@ -91,12 +91,8 @@ def test_round_trip(target: ScratchServer, catalog: Catalog) -> None:
         assert roles(copied) == roles(catalog)
         assert memberships(copied) == memberships(catalog)
         assert settings(copied) == settings(catalog)
-        ours = [
-            line for line in scratch.dump_schema("copy", data=False).splitlines() if "restrict " not in line
-        ]
-        theirs = [
-            line for line in target.dump_schema("d", data=False).splitlines() if "restrict " not in line
-        ]
+        ours = [line for line in scratch.dump_schema("copy", data=False).splitlines() if "restrict " not in line]
+        theirs = [line for line in target.dump_schema("d", data=False).splitlines() if "restrict " not in line]
         assert ours == theirs
     assert notes == ("setting session_preload_libraries of role app is left out of the scratch copy",)
     assert schema(target, "d") == rows_before

@@ -91,9 +91,7 @@ def test_the_session_cannot_write(server: ScratchServer, database: str) -> None:
     assert settings == ("", "rlsaudit", "1min")
 
 
-def test_the_environment_alone_is_enough(
-    server: ScratchServer, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_alone_is_enough(server: ScratchServer, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", str(server.directory))
     monkeypatch.setenv("PGUSER", "postgres")
     monkeypatch.setenv("PGDATABASE", database)

@@ -157,10 +157,7 @@ def test_a_role_made_too_early_becomes_what_its_statement_says(
 def test_a_second_load_resets_the_roles_it_creates(load: Load, server: ScratchServer, database: str) -> None:
     load("create role app login bypassrls createdb;")
     load("create role app login;")
-    assert (
-        one(server, database, "select rolbypassrls or rolcreatedb from pg_roles where rolname = 'app'")
-        is False
-    )
+    assert one(server, database, "select rolbypassrls or rolcreatedb from pg_roles where rolname = 'app'") is False
 
 
 def test_statements_about_the_database_mean_the_scratch_database(
@@ -182,17 +179,13 @@ def test_statements_about_the_database_mean_the_scratch_database(
         )
         == "app"
     )
-    assert (
-        one(server, database, "select has_database_privilege('app', current_database(), 'connect')") is True
-    )
+    assert one(server, database, "select has_database_privilege('app', current_database(), 'connect')") is True
     assert one(server, database, "select count(*) from pg_db_role_setting where setrole <> 0") == 1
     assert "CREATE DATABASE prod is left out" in result.notes
     assert "ALTER DATABASE prod RENAME TO is left out" in result.notes
 
 
-def test_connect_switches_the_role_and_starts_a_new_session(
-    load: Load, server: ScratchServer, database: str
-) -> None:
+def test_connect_switches_the_role_and_starts_a_new_session(load: Load, server: ScratchServer, database: str) -> None:
     load(
         "create schema s; create role app; grant create on schema s to app; set search_path = s;\n\\c - app\ncreate table s.t(a int);"
     )
@@ -239,9 +232,7 @@ create temp table hidden(a int);
 
 
 def test_what_needs_autocommit_works(load: Load) -> None:
-    load(
-        "create table t(a int); create index concurrently i on t(a); vacuum t; reindex index concurrently i;"
-    )
+    load("create table t(a int); create index concurrently i on t(a); vacuum t; reindex index concurrently i;")
 
 
 def test_missing_extension_names_the_ways_out(load: Load) -> None:
@@ -290,9 +281,7 @@ def test_include(server: ScratchServer, database: str, tmp_path: Path) -> None:
         ("\\i", "wants a file name"),
     ],
 )
-def test_include_stays_inside(
-    server: ScratchServer, database: str, tmp_path: Path, line: str, message: str
-) -> None:
+def test_include_stays_inside(server: ScratchServer, database: str, tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "outside.sql").write_text("create table outside();")
     root = tmp_path / "root"
     root.mkdir()
@@ -302,9 +291,7 @@ def test_include_stays_inside(
         load_sql(lambda: server.connect(database), [read(root / "self.sql")])
 
 
-def test_a_dump_of_an_older_server_loads(
-    server: ScratchServer, older_server: ScratchServer, database: str
-) -> None:
+def test_a_dump_of_an_older_server_loads(server: ScratchServer, older_server: ScratchServer, database: str) -> None:
     script = """
         create role app; create schema "S x"; create table "S x".t(id int generated always as identity, a text default 'x;');
         alter table "S x".t enable row level security; create policy "p;" on "S x".t to app using (a = 'b''c;');
@@ -340,8 +327,4 @@ def test_what_is_no_sql_text(data: bytes, message: str) -> None:
 
 
 def test_byte_order_marks() -> None:
-    assert (
-        decode("select 'é'".encode("utf-16"), "f")
-        == decode("select 'é'".encode("utf-8-sig"), "f")
-        == "select 'é'"
-    )
+    assert decode("select 'é'".encode("utf-16"), "f") == decode("select 'é'".encode("utf-8-sig"), "f") == "select 'é'"

@@ -116,9 +116,7 @@ def test_kinds_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {source: detect(source) for source in kinds} == kinds
 
 
-@pytest.mark.parametrize(
-    "source", ["missing.sql", "mysql://u:canary@h/d", "postgresql+psycopg://u:canary@h/d", "a\0b"]
-)
+@pytest.mark.parametrize("source", ["missing.sql", "mysql://u:canary@h/d", "postgresql+psycopg://u:canary@h/d", "a\0b"])
 def test_no_source(source: str) -> None:
     with pytest.raises(UsageError) as caught:
         detect(source)

@@ -1,5 +1,8 @@
 # ruff: noqa: E501  (SQL is clearer unwrapped)
-"""What psql makes of a script and what we make of it must be the same database."""
+"""What psql makes of a script and what we make of it must be the same database.
+
+VACUUM stands where a missed end of a statement would otherwise go unseen: it refuses to run beside another one.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,11 @@ create /* ; */ table u -- ;
  );
 select 1 +-- comment;
  2; select 3 /*x*/*/*y*/4;
-create table v();
+create table v(); vacuum v;
 """,
     "parentheses": r"""
 create table t(a int, b int); create rule r as on insert to t do also (select 1; select 2);
-create table u(a int); select (1); ; ;; create table w();
+create table u(a int); select (1); ; ;; create table w(); vacuum w;
 """,
     "begin atomic": r"""
 create table t(a int);
@@ -43,10 +46,10 @@ create function f(x int) returns int language sql begin atomic
   insert into t values (x); select case when x > 1 then case x when 2 then 3 end else 4 end; end;
 create or replace procedure p(x int) begin atomic insert into t values (x); insert into t values (x + 1); end;
 call p(5); select f(1); create table begin_(a int);
-create table "case"(a int); create function b(begin int) returns int language sql as 'select 1'; create table after_b();
+create table "case"(a int); create function b(begin int) returns int language sql as 'select 1'; vacuum t; create table after_b();
 create function g() returns int language plpgsql as $$ begin if true then return 1; end if; end $$;
 begin; create table in_transaction(); commit; begin; create table undone(); rollback;
-create or replace function h(a int default (1)) returns int return case when a = 1 then 2 end; create table v();
+create or replace function h(a int default (1)) returns int return case when a = 1 then 2 end; vacuum t;
 """,
     "copy": "create table t(a text, b int);\ncopy t from stdin; create table same_line(a int);\na;b\t1\n\\\\x\t2\n'\t\\N\n\\.\n"
     'copy t (b, a) from STDIN with (format csv);\n3,"x;y\n--z"\n\\.\ncopy t from stdin;\n\\.\ncreate table after_();\n'
@@ -123,7 +126,7 @@ set standard_conforming_strings = on; insert into t values ('\'); create table u
     "odd tokens": r"""
 create table t(a int, a$b int, é int, "É" int); insert into t(a$b) values (1);
 prepare p(int, int) as select $1+$2, $1::text, '$$', a$b from t; execute p(1, 2);
-do $do$ begin execute $q$create table done()$q$; end $do$; select 1::int:: text; select 2 operator(pg_catalog.+)3;
+do $do$ begin execute $q$create table done()$q$; end $do$; vacuum t; select 1::int:: text; select 2 operator(pg_catalog.+)3;
 do language plpgsql $$ begin perform 1; end; $$; create table last_();
 """,
     "unterminated last statement": "create table t(); create table u() -- no semicolon",

@@ -92,16 +92,12 @@ def test_the_server_dies_with_a_killed_parent(base: Path) -> None:
 
 def test_only_the_private_socket_leads_in(server: ScratchServer) -> None:
     with server.connect() as connection:
-        row = connection.execute(
-            "SELECT current_setting('listen_addresses'), current_setting('wal_level')"
-        ).fetchone()
+        row = connection.execute("SELECT current_setting('listen_addresses'), current_setting('wal_level')").fetchone()
     assert row == ("", "logical")
     assert server.directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_no_variable_of_the_environment_leads_elsewhere(
-    server: ScratchServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_variable_of_the_environment_leads_elsewhere(server: ScratchServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = {
         "PGHOST": "192.0.2.1",
         "PGHOSTADDR": "192.0.2.1",
