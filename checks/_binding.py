@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
@@ -26,6 +26,10 @@ class Reach:
     detail: str = ""
 
 
+Reached: TypeAlias = tuple[tuple[Way, Reach], ...]
+"""Each way through a predicate, and whose rows it admits."""
+
+
 @dataclass(frozen=True)
 class Place:
     """The relation that a policy stands on, as one role meets it."""
@@ -36,6 +40,8 @@ class Place:
     classified: Classified
     role: int
     principals: frozenset[str]
+    memo: dict[Hashable, Reached] = field(default_factory=dict, compare=False, repr=False)
+    """Shared by the places of one run: tables that look alike are read once."""
 
     @property
     def key(self) -> str | None:
@@ -139,9 +145,7 @@ def _reach(facts: _Facts, place: Place) -> Reach:
     return _otherwise(facts, place, links, others)
 
 
-def _otherwise(
-    facts: _Facts, place: Place, links: list[str], others: list[tuple[str, Expression]]
-) -> Reach:
+def _otherwise(facts: _Facts, place: Place, links: list[str], others: list[tuple[str, Expression]]) -> Reach:
     """The reach of a way that does not tie the row to the session's tenant."""
     outer = [condition for condition, depth in facts.conditions if depth == 0]
     for condition in outer:
@@ -248,7 +252,11 @@ def _refers(place: Place, column: e.Column, inner: list[e.Column], facts: _Facts
         return True
     targets = {relation.oid for one in inner for relation in _relations_of(one, facts, place)}
     for constraint in place.catalog.constraints_of(place.relation.oid):
-        if constraint.kind == "foreign key" and constraint.referenced in targets and column.number in constraint.columns:
+        if (
+            constraint.kind == "foreign key"
+            and constraint.referenced in targets
+            and column.number in constraint.columns
+        ):
             return True
     return False
 

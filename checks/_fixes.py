@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
+from rlsaudit.checks._reading import bound, uses
+
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import literal, quote
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Function, Grant, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
-from rlsaudit.checks._reading import bound, uses
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")

@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from rlsaudit.checks._binding import Reach
+from rlsaudit.checks._fixes import in_order, listed
+from rlsaudit.checks._reading import Use, same_condition, uses
+
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Policy, Relation, Trigger
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings, settings_read
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
-from rlsaudit.checks._binding import Reach
-from rlsaudit.checks._fixes import in_order, listed
-from rlsaudit.checks._reading import Use, same_condition, uses
 from rlsaudit.finding import SEVERITIES, Severity
 
 
@@ -119,7 +120,8 @@ def _bound_commands(subject: Subject) -> frozenset[tuple[int, int, str]]:
         found = _BOUND[subject.visibility] = frozenset(
             (use.relation.oid, use.role.oid, use.command)
             for use in uses(subject)
-            if use.side == "old" and any(reach.kind == "tenant" for _, reach in use.reaches)
+            if (use.side == "old" or use.command == "INSERT")
+            and any(reach.kind == "tenant" for _, reach in use.reaches)
         )
     return found
 

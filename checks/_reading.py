@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._binding import Place, Reach, Reached, reach
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
@@ -15,7 +17,6 @@ from rlsaudit.catalog.outcome import Condition, State, Way, ways
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
-from rlsaudit.checks._binding import Place, Reach, reach
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 Side = Literal["old", "new"]
@@ -28,21 +29,15 @@ SIDES: dict[Command, tuple[Side, ...]] = {
 STATES: tuple[tuple[State, str], ...] = (("null", "not set"), ("empty", "empty"))
 
 
-@dataclass(frozen=True)
-class Use:
-    """One permissive policy, applied to one role's command, together with the restrictive policies there."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One permissive policy's condition together with the restrictive policies that apply beside it."""
 
-    relation: Relation
-    classified: Classified
-    role: ApplicationRole
-    command: Command
-    side: Side
-    policy: Policy
     predicate: Expression
     place: Place
 
     @cached_property
-    def reaches(self) -> tuple[tuple[Way, Reach], ...]:
+    def reaches(self) -> Reached:
         """Each way through the policy and whose rows it admits."""
         return self._reaches("any")
 
@@ -58,6 +53,49 @@ class Use:
             if (found.kind == "open" and way not in usual) or (found.kind == "shared" and "shared" not in kinds)
         )
 
+    @cached_property
+    def alike(self) -> object:
+        """What besides the predicate the answers depend on."""
+        place = self.place
+        if place.classified.path or any(isinstance(part, e.Subquery) for part in e.walk(self.predicate)):
+            return place.relation.oid, place.role
+        return place.key, place.principals
+
+    def _reaches(self, state: State) -> Reached:
+        known: Hashable = (self.predicate, state, self.alike)
+        found = self.place.memo.get(known)
+        if found is None:
+            found = self.place.memo[known] = _reached(self.predicate, state, self.place)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A reading for one role's command."""
+
+    relation: Relation
+    classified: Classified
+    role: ApplicationRole
+    command: Command
+    side: Side
+    policy: Policy
+    place: Place
+    reading: Reading
+
+    @property
+    def predicate(self) -> Expression:
+        return self.reading.predicate
+
+    @property
+    def reaches(self) -> Reached:
+        """Each way through the policy and whose rows it admits."""
+        return self.reading.reaches
+
+    @property
+    def missing(self) -> tuple[tuple[str, Reach], ...]:
+        """What it admits only while the context is missing, with how it is missing."""
+        return self.reading.missing
+
     def falls_open(self, way: Way) -> bool:
         """Whether the way is taken because the context is missing."""
         whole = e.And(tuple(_expression(condition) for condition in way))
@@ -65,11 +103,12 @@ class Use:
             reach(one, self.place).kind == "open" for state, _ in STATES for one in ways(whole, True, state) or ()
         )
 
-    def _reaches(self, state: State) -> tuple[tuple[Way, Reach], ...]:
-        found = ways(self.predicate, True, state)
-        if found is None:
-            return ((frozenset(), Reach("undecided", "too many alternatives")),)
-        return tuple((way, reach(way, self.place)) for way in found)
+
+def _reached(predicate: Expression, state: State, place: Place) -> Reached:
+    found = ways(predicate, True, state)
+    if found is None:
+        return ((frozenset(), Reach("undecided", "too many alternatives")),)
+    return tuple((way, reach(way, place)) for way in found)
 
 
 def _expression(condition: Condition) -> Expression:
@@ -91,31 +130,40 @@ def uses(subject: Subject) -> tuple[Use, ...]:
 
 def _uses(subject: Subject) -> Iterator[Use]:
     catalog, visibility = subject.catalog, subject.visibility
+    memo: dict[Hashable, Reached] = {}
     for oid in subject.tenancy.tenant_data():
         relation, classified = catalog.relation(oid), subject.tenancy.of(oid)
         if not relation.holds_rows or not relation.rls_enabled:
             continue
         principals = frozenset(subject.tenancy.principal_columns.get(oid, ()))
         for role in subject.tenancy.roles:
-            place = Place(catalog, visibility, relation, classified, role.oid, principals)
+            place = Place(catalog, visibility, relation, classified, role.oid, principals, memo)
+            readings: dict[tuple[int, ...], Reading] = {}
             for command in COMMANDS:
                 if visibility.may(role.oid, relation, command):
                     policies = visibility.policies(role.oid, relation, command)
                     for side in SIDES[command]:
-                        yield from _applied(subject, place, role, command, side, policies)
+                        for policy, reading in _applied(subject, place, side, policies, readings):
+                            yield Use(relation, classified, role, command, side, policy, place, reading)
 
 
 def _applied(
-    subject: Subject, place: Place, role: ApplicationRole, command: Command, side: Side, policies: Iterable[Policy]
-) -> Iterator[Use]:
-    policies = tuple(policies)
-    restrictive = [_predicate(subject, policy, side) for policy in policies if not policy.permissive]
-    also = tuple(predicate for predicate in restrictive if predicate is not None)
+    subject: Subject, place: Place, side: Side, policies: tuple[Policy, ...], readings: dict[tuple[int, ...], Reading]
+) -> Iterator[tuple[Policy, Reading]]:
+    """Permissive policies, each read with the restrictive ones; ``readings`` are shared by commands."""
+    restrictive = [policy for policy in policies if not policy.permissive]
     for policy in policies:
-        predicate = _predicate(subject, policy, side) if policy.permissive else None
-        if predicate is not None:
-            whole = e.And((predicate, *also)) if also else predicate
-            yield Use(place.relation, place.classified, role, command, side, policy, whole, place)
+        together = [policy, *restrictive] if policy.permissive else []
+        # Which tree of each policy counts for this side says what is read.
+        known = tuple(one.oid if side == "new" and one.check_tree else -one.oid for one in together)
+        if known and known not in readings:
+            predicates = [found for one in together if (found := _predicate(subject, one, side)) is not None]
+            if _predicate(subject, policy, side) is None:
+                continue
+            whole = predicates[0] if len(predicates) == 1 else e.And(tuple(predicates))
+            readings[known] = Reading(whole, place)
+        if known:
+            yield policy, readings[known]
 
 
 def _predicate(subject: Subject, policy: Policy, side: Side) -> Expression | None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, protect, revoke, said, users_of
+
+from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 
 
@@ -38,10 +39,7 @@ from rlsaudit.finding import Severity
                 "CREATE TABLE invoice_lines (invoice_id int NOT NULL REFERENCES invoices, text text);\n"
                 "GRANT SELECT, INSERT ON invoice_lines TO app;"
             ),
-            good=(
-                "CREATE TABLE currencies (code text PRIMARY KEY, name text);\n"
-                "GRANT SELECT ON currencies TO app;"
-            ),
+            good=("CREATE TABLE currencies (code text PRIMARY KEY, name text);\nGRANT SELECT ON currencies TO app;"),
         ),
     ),
 )

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import POLICY, ROLES
 from rlsaudit.checks._fixes import listed
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 
 @check(

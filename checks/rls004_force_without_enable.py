@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import ROLES
 from rlsaudit.checks._fixes import protect, said, users_of
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 
 @check(

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import held, listed, policy_for, revoke
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 
 @check(

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._fixes import revoke, said, users_of
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 _EVENTS = """\
 CREATE ROLE app LOGIN;

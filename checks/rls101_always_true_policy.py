@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped, severity_of, trivial
 from rlsaudit.checks._reading import uses
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 
 @check(

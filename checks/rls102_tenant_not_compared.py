@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import grouped, in_words, loose_reads
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 
 @check(
@@ -32,8 +33,7 @@ from rlsaudit.checks._openings import grouped, in_words, loose_reads
         Example(
             setup=PROTECTED,
             bad=(
-                "CREATE POLICY tenant ON invoices\n"
-                f"  USING ({TENANT} OR current_setting('app.is_admin', true) = 'on');"
+                f"CREATE POLICY tenant ON invoices\n  USING ({TENANT} OR current_setting('app.is_admin', true) = 'on');"
             ),
             good=(
                 "CREATE POLICY tenant ON invoices\n"

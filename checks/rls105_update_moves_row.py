@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import grouped, guard, in_words, loose_writes
+
+from rlsaudit.check import Example, Hit, Subject, check
 
 _READ = f"CREATE POLICY readers ON invoices FOR SELECT USING ({TENANT});\n"
 

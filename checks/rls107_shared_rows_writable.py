@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.checks._examples import TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped
 from rlsaudit.checks._reading import uses
+
+from rlsaudit.check import Example, Hit, Subject, check, quote
 
 _ARTICLES = """\
 CREATE ROLE app LOGIN;
@@ -50,9 +51,14 @@ def shared_rows_writable(subject: Subject) -> Iterator[Hit]:
             policy_name(group.policy, relation),
             f"The policy lets {group.roles} {group.commands} rows of {relation.qualified} whose {use.place.key} is NULL,"
             " which all tenants share.",
-            _split(subject, group.policy.command, group.openings, narrow(
-                subject, relation, use.classified, group.policy, using=True, check=group.policy.check is not None
-            )),
+            _split(
+                subject,
+                group.policy.command,
+                group.openings,
+                narrow(
+                    subject, relation, use.classified, group.policy, using=True, check=group.policy.check is not None
+                ),
+            ),
             group.first.severity,
             relation=relation.qualified,
             command=group.commands,

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from rlsaudit.checks._examples import SOUND
+
 from rlsaudit.catalog.model import Role
 from rlsaudit.check import Example, Hit, Subject, check, quote
-from rlsaudit.checks._examples import SOUND
 
 
 @check(

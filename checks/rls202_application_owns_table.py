@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.checks._examples import SOUND
+
+from rlsaudit.check import Example, Hit, Subject, check, quote
 
 
 @check(

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed, revoke
+
+from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 
 _EFFECTS = {

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.catalog.model import Relation
-from rlsaudit.catalog.policies import settings_read
-from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, revoke, said, users_of
 from rlsaudit.checks._openings import tenant_settings
+
+from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.policies import settings_read
+from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 
 

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 
+from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import listed, routine
+
 from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.policies import settings_read
 from rlsaudit.check import Example, Hit, Subject, check
-from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import listed, routine
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([A-Za-z_\u0080-\uffff][\w$]*)')
@@ -80,7 +81,7 @@ def definer_function(subject: Subject) -> Iterator[Hit]:
 
 def _mentioned(subject: Subject, function: Function, names: dict[str, list[Relation]]) -> list[Relation]:
     """Tenant relations that the function depends on or names in its source."""
-    found = {oid: None for oid in subject.catalog.mentions("function", function.oid, "relation")}
+    found = dict.fromkeys(subject.catalog.mentions("function", function.oid, "relation"))
     for quoted, plain in _NAME.findall(_COMMENT.sub(" ", function.source)):
         for relation in names.get(quoted.replace('""', '"') if quoted else plain.lower(), ()):
             found[relation.oid] = None

@@ -147,13 +147,13 @@ def _relations(table: Mapping[str, object]) -> Iterable[tuple[str, DeclaredRelat
     for name, one in table.items():
         entry = _table(one, f'relations."{name}"')
         _known(entry, "relations")
-        kind = entry.get("class")
-        if kind not in classes:
-            raise UsageError(f'relations."{name}": class = {kind!r}; choose one of {", ".join(classes)}')
+        kind: RelationClass | None = next((one for one in classes if one == entry.get("class")), None)
+        if kind is None:
+            raise UsageError(f'relations."{name}": class = {entry.get("class")!r}; choose one of {", ".join(classes)}')
         yield (
             name,
             DeclaredRelation(kind, _optional(entry, "key", str), _optional(entry, "reason", str) or ""),
-        )  # type: ignore[arg-type]
+        )
 
 
 def _key(table: Mapping[str, object]) -> tuple[str, ...]:

@@ -64,8 +64,8 @@ def index(checks: tuple[Check, ...]) -> str:
         NOTICE,
         "# Checks",
         _wrapped(
-            f"{len(checks)} checks read the catalog; they run in `rlsaudit scan` and `rlsaudit audit`. The "
-            "severity is the check's own: a finding may carry another, by its consequence in the database at hand. "
+            f"{len(checks)} checks read the catalog, in `rlsaudit scan` and in `rlsaudit audit`. The severity is "
+            "the check's own; a finding may carry another, by its consequence in the database at hand. "
             "`rlsaudit explain RLS001` prints a page in the terminal."
         ),
     ]
@@ -99,8 +99,8 @@ def command_line() -> str:
     parts = [NOTICE, "# Command line", _help(cli)]
     parts += [
         _wrapped(
-            "A flag wins over its environment variable, that over `rlsaudit.toml`, that over `[tool.rlsaudit]` "
-            "in `pyproject.toml`."
+            "A flag wins over its environment variable, that over `rlsaudit.toml`, and that over "
+            "`[tool.rlsaudit]` in `pyproject.toml`."
         ),
         "\n".join(f"* [`{name}`](#{name.replace(' ', '-')})" for name, _ in commands()),
     ]

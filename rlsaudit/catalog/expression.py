@@ -6,10 +6,10 @@ keeps the columns, settings and calls found inside, so that whoever reads it can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Volatility = Literal["", "immutable", "stable", "volatile"]
 
@@ -265,10 +265,20 @@ class Comparison:
     """True equality of the type, with nothing but value-preserving casts around the column."""
 
 
+_PARTS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(one.name for one in fields(kind) if "Expression" in str(one.type)) for kind in get_args(Expression)
+}
+"""Fields of each class that may hold expressions, by their annotations."""
+
+
 def children(expression: Expression) -> Iterator[Expression]:
     """Direct parts of an expression, an inlined body included."""
-    for field in fields(expression):
-        yield from _expressions(getattr(expression, field.name))
+    for name in _PARTS[type(expression)]:
+        value = getattr(expression, name)
+        if isinstance(value, tuple):
+            yield from _expressions(value)
+        elif value is not None and not isinstance(value, str):
+            yield value
 
 
 def walk(expression: Expression) -> Iterator[Expression]:

@@ -329,7 +329,7 @@ def _s_not(part: Expression, state: State) -> Expression:
     inner = simplify(part.argument, state)
     if inner == RAISES or _is_null(inner):
         return inner
-    return {TRUE: FALSE, FALSE: TRUE}.get(inner, e.Not(inner))
+    return FALSE if inner == TRUE else TRUE if inner == FALSE else e.Not(inner)
 
 
 def _s_null_test(part: Expression, state: State) -> Expression:

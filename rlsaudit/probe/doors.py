@@ -72,7 +72,9 @@ def _arguments(type_name: str, world: World, actor: Tenant, victim: Tenant) -> t
             return (None,)
     foreign = [t for t, owner in world.marks.items() if owner == victim.key and fits(t) and t != victim.key]
     found = [t for t in (victim.key, victim.user, actor.key) if fits(t)]
-    return (*found, *foreign[:3], *(("SELECT 1",) if type_name == "text" else ()), None)
+    # What a search takes for everything, and what a function that runs its argument would run.
+    general = ("", "%", "SELECT 1") if type_name in ("text", "character varying") else ()
+    return (*found, *foreign[:3], *general, None)
 
 
 def _is_uuid(value: str) -> bool:
@@ -120,7 +122,8 @@ def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int
                 "partitioned table",
             ):
                 continue
-            if not arena.visibility.may(role, relation, "TRUNCATE"):
+            owner = arena.visibility.owns(role, relation.owner)  # may do anything to it; that is a finding of its own
+            if owner or not arena.visibility.may(role, relation, "TRUNCATE"):
                 continue
             statement = text(sql.SQL("TRUNCATE {} CASCADE").format(name(relation)))
             plain = statement.removesuffix(" CASCADE")

@@ -30,13 +30,13 @@ _RATIONALE: dict[Property, str] = {
 }
 
 
-def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Finding:
-    """The finding of a leak; values of tenants stay in the replay script, whose rows are synthetic."""
+def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
+    """The finding of a leak that ``replay`` has shown again; values of tenants stay in the replay script, whose rows are synthetic."""
     leak = told.leak
     relation = catalog.find_relation(leak.relation)
     function = catalog.function(leak.function) if leak.function else None
     shared = leak.owner == SHARED and leak.breaks == "write"
-    severity: Severity = "high" if shared or not confirmed else "critical"
+    severity: Severity = "high" if shared else "critical"
     thing = function.signature if function else relation.qualified if relation else "unknown"
     at_stake = catalog.find_relation(leak.changed) or relation
     return Finding(
@@ -45,16 +45,14 @@ def as_finding(catalog: Catalog, told: Told, replay: str, confirmed: bool) -> Fi
         title=_SHARED_TITLE if shared else _TITLES[leak.breaks],
         severity=severity,
         object=thing,
-        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared)
-        + _also(catalog, told)
-        + ("" if confirmed else " Its replay script did not show it a second time."),
+        message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared) + _also(catalog, told),
         property=leak.breaks,
         relation=at_stake.qualified if at_stake else "",
         command=leak.command,
         role=leak.role,
         attack=attack_text(leak),
         replay=replay,
-        confirmed=confirmed,
+        confirmed=True,
         rationale=_RATIONALE[leak.breaks],
         standards=_STANDARDS,
     )

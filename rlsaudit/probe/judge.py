@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 
-from rlsaudit.catalog.model import COMMANDS, Command, Relation
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.finding import Cell, State
 from rlsaudit.probe.leak import Leak, Tried
 from rlsaudit.probe.sweep import Arena, CellKey
+from rlsaudit.probe.telling import Told
 from rlsaudit.tenancy.model import ApplicationRole
 
 _ROW_SECURITY = "row-level security policy"
@@ -35,6 +37,24 @@ def cells(
                 state, reason = _state(arena, relation, role, command, trial, key in sensitive, leaking.get(key, []))
                 found.append(Cell(relation.qualified, role.name, command, state, trial.trials, reason))
     return tuple(found)
+
+
+def without_replay(catalog: Catalog, cells: tuple[Cell, ...], unconfirmed: Iterable[Told]) -> tuple[Cell, ...]:
+    """A leak whose script did not show it again is no leak that can be reported, and no pass either."""
+    places = {
+        (catalog.relation(oid).qualified, one.leak.role, command)
+        for one in unconfirmed
+        for oid in (one.leak.relation, *one.siblings)
+        if catalog.find_relation(oid) is not None
+        for command in one.commands
+    }
+    reason = "something of another tenant was reached once, but a replay of it did not show it again"
+    return tuple(
+        replace(cell, state="not covered", reason=reason)
+        if cell.state == "leak" and (cell.relation, cell.role, cell.command) in places
+        else cell
+        for cell in cells
+    )
 
 
 def _state(

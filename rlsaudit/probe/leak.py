@@ -76,6 +76,8 @@ class Tried:
     trials: int = 0
     alive: bool = False
     """The tenant reached its own row by this command."""
+    seen_by: set[str] = field(default_factory=set)
+    """Names of the tenants that saw their own rows."""
     denied: str = ""
     """The server's refusal (42501) of a command that was to work."""
     refused: str = ""

@@ -9,7 +9,7 @@ import psycopg
 
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.probe import ownership, plan
-from rlsaudit.probe.oracle import parse_digest
+from rlsaudit.probe.oracle import Digest, parse_digest
 from rlsaudit.probe.seed import Filled, Place, Seeded, Seeder
 from rlsaudit.probe.session import Reply
 from rlsaudit.probe.world import SHARED, Row, Tenant, World, marks
@@ -75,15 +75,20 @@ def _describe(
         for owner, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), tenants):
             rows[relation.oid, owner].append(row)
     connection.execute("ANALYZE")
-    digest = connection.execute(ownership.DIGEST).fetchall()
     return World(
         tenants=tenants,
         rows={place: tuple(found) for place, found in rows.items()},
         spare=_spare(tenants, seeded.proposed),
-        marks=marks(_owned_values(rows)),
-        baseline=parse_digest(Reply(rows=tuple(tuple(None if c is None else str(c) for c in row) for row in digest))),
+        marks=marks((*_owned_values(rows), *_common_values(tenancy, seeded))),
+        baseline=digest(connection),
         failures=seeded.failures,
     )
+
+
+def digest(connection: Connection) -> Digest:
+    """Count and hash of every relation's rows by owner, as they stand now."""
+    records = connection.execute(ownership.DIGEST).fetchall()
+    return parse_digest(Reply(rows=tuple(tuple(None if c is None else str(c) for c in record) for record in records)))
 
 
 def _refresh(connection: Connection, catalog: Catalog) -> None:
@@ -106,6 +111,14 @@ def _owned_values(rows: Mapping[tuple[int, str], list[Row]]) -> Iterator[tuple[s
     for (_, owner), found in rows.items():
         for row in found:
             yield from ((owner, value) for value in row.values())
+
+
+def _common_values(tenancy: Tenancy, seeded: Seeded) -> Iterator[tuple[str, str | None]]:
+    """Values of rows that are nobody's: a tenant's row that refers to one shows its key, and so may everybody's."""
+    for (oid, tenant), found in seeded.rows.items():
+        if tenant is None and not tenancy.of(oid).tenant_data:
+            for row in found:
+                yield from ((SHARED, value) for value in row.values())
 
 
 def _spare(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult
 from rlsaudit.probe import context, detector, doors, judge, ownership
@@ -102,19 +103,22 @@ def probe(
             _attack(server, world_name, arena, role, ledger, seed=seed, seconds=budget / len(tenancy.roles))
         progress("checking that the probe can see", 0, 1)
         server.create_database(wide_name, world_name)
-        sensitive = _sensitive(server, wide_name, arena, tenancy.roles, ledger.tried)
+        detected, unnoticed = _detect(server, wide_name, arena, tenancy.roles, ledger.tried)
         leaks = shortest(ledger.leaks)
-        cells = judge.cells(arena, tenancy.roles, ledger.tried, sensitive, leaks)
+        cells = judge.cells(arena, tenancy.roles, ledger.tried, detected.sensitive, leaks)
         schema = schema_script(server.dump_schema(database, data=True), catalog)
-        findings = _findings(server, bare_name, arena, worth_telling(catalog, leaks), schema, progress)
+        replayed = _replayed(server, bare_name, arena, worth_telling(catalog, leaks), schema, progress)
+        findings = tuple(as_finding(catalog, one, text) for one, text, shown in replayed if shown)
+        cells = judge.without_replay(catalog, cells, [one for one, _, shown in replayed if not shown])
     finally:
         for name in (world_name, wide_name, bare_name):
             server.drop_database(name)
-    properties, blind = _properties(ledger, tenancy.roles, cells, sensitive, arena)
+    properties = _properties(ledger, tenancy.roles, arena)
+    detector_result, blind = _detector(arena, tenancy.roles, detected, unnoticed)
     return ProbeResult(
         cells,
         findings,
-        properties,
+        (*properties, detector_result),
         notes,
         schema,
         ledger.statements,
@@ -177,26 +181,24 @@ def _attack(
         ledger.statements += session.statements
 
 
-def _sensitive(
-    server: Scratch,
-    database: str,
-    arena: Arena,
-    roles: Sequence[ApplicationRole],
-    tried: Mapping[CellKey, Tried],
-) -> frozenset[CellKey]:
+def _detect(
+    server: Scratch, database: str, arena: Arena, roles: Sequence[ApplicationRole], tried: Mapping[CellKey, Tried]
+) -> tuple[detector.Detected, tuple[Relation, ...]]:
     with server.connect(database) as connection:
         detector.open_wide(connection, arena.catalog)
+        unnoticed = detector.unnoticed(connection, arena)
     sessions = [(role.oid, Session(server.conninfo(database, role.name), role.name)) for role in roles]
     try:
-        return detector.sensitive(arena, sessions, tried)
+        return detector.detect(arena, sessions, tried), unnoticed
     finally:
         for _, session in sessions:
             session.close()
 
 
-def _findings(
+def _replayed(
     server: Scratch, bare: str, arena: Arena, told: tuple[Told, ...], schema: str, progress: Progress
-) -> tuple[Finding, ...]:
+) -> list[tuple[Told, str, bool]]:
+    """(leak, its shrunk script, whether psql shows it again).  psql works on one leak while the next is shrunk."""
     rows = [
         SeedRow(relation, row, owner)
         for relation in ownership.digested(arena.catalog, arena.tenancy)
@@ -204,15 +206,14 @@ def _findings(
         if oid == relation.oid
         for row in found
     ]
-    findings = []
-    with server.connect(bare) as connection:
-        stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
+    stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
+    waiting: list[tuple[Told, str, Future[bool]]] = []
+    with server.connect(bare) as connection, ThreadPoolExecutor(1) as pool:
         for number, one in enumerate(told):
             progress("shrinking and replaying leaks", number, len(told))
-            needed = shrink_rows(connection, stage, one.leak, rows)
-            text = script(stage, one.leak, needed)
-            findings.append(as_finding(arena.catalog, one, text, confirm(server, text, schema)))
-    return tuple(findings)
+            text = script(stage, one.leak, shrink_rows(connection, stage, one.leak, rows))
+            waiting.append((one, text, pool.submit(confirm, server, text, schema)))
+        return [(one, text, shown.result()) for one, text, shown in waiting]
 
 
 def confirm(server: Scratch, text: str, schema: str, timeout: float = 60) -> bool:
@@ -226,14 +227,8 @@ def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) 
     return output
 
 
-def _properties(
-    ledger: _Ledger,
-    roles: Sequence[ApplicationRole],
-    cells: tuple[Cell, ...],
-    sensitive: frozenset[CellKey],
-    arena: Arena,
-) -> tuple[tuple[PropertyResult, ...], bool]:
-    """Run-level results for every role, and whether the detector was blind."""
+def _properties(ledger: _Ledger, roles: Sequence[ApplicationRole], arena: Arena) -> tuple[PropertyResult, ...]:
+    """Run-level results for every role."""
     results: list[PropertyResult] = []
     for role in roles:
         swept = sum(tried.trials for key, tried in ledger.tried.items() if key[1] == role.name)
@@ -253,6 +248,13 @@ def _properties(
                 f"own rows reached in {working} of {len(alive)} cells that hold a privilege",
             )
         )  # fmt: skip
+    return tuple(results)
+
+
+def _detector(
+    arena: Arena, roles: Sequence[ApplicationRole], detected: detector.Detected, unnoticed: tuple[Relation, ...]
+) -> tuple[PropertyResult, bool]:
+    """Whether the oracles see what is certainly there, and whether they are blind."""
     guarded = {
         (relation.oid, role.name, "SELECT")
         for relation in arena.relations()
@@ -260,13 +262,15 @@ def _properties(
         for role in roles
         if arena.visibility.may(role.oid, relation, "SELECT")
     }
-    found = len(guarded & sensitive)
-    blind = bool(guarded) and not found
-    results.append(
-        PropertyResult(
-            "detector", "", "not covered" if blind or not guarded else "held", len(guarded),
+    found = len(guarded & detected.seen)
+    blind = bool(unnoticed) or (bool(guarded) and not found)
+    if unnoticed:
+        reason = f"rows removed from {', '.join(relation.qualified for relation in unnoticed)} went unnoticed"
+    elif guarded:
+        reason = (
             f"with row security switched off in a copy, leaks appear in {found} of {len(guarded)} guarded SELECT cells"
-            if guarded else "no relation is guarded by row security, so there was nothing to switch off",
         )
-    )  # fmt: skip
-    return tuple(results), blind
+    else:
+        reason = "no relation is guarded by row security, so there was nothing to switch off"
+    outcome: Literal["held", "not covered"] = "held" if found and not unnoticed else "not covered"
+    return PropertyResult("detector", "", outcome, len(guarded), reason), blind

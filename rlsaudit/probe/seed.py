@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Column, Constraint, Relation
+from rlsaudit.catalog.model import Catalog, Column, Constraint, Policy, Relation
 from rlsaudit.probe import plan, values
 from rlsaudit.probe.checks_solver import domain_values, satisfying
 from rlsaudit.probe.statement_text import acting, insert
@@ -200,6 +200,8 @@ class Seeder:
         return row
 
     def _value(self, relation: Relation, column: Column, tenant: Tenant | None, attempt: int) -> str | None:
+        if values.usually_empty(column) and attempt < ATTEMPTS // 2:
+            return None
         pool = self._pool(relation, column, tenant)
         if not pool:
             return None
@@ -210,8 +212,10 @@ class Seeder:
 
     def _pool(self, relation: Relation, column: Column, tenant: Tenant | None) -> tuple[str, ...]:
         band = self._tenants.index(tenant) if tenant else len(self._tenants)
-        mined = self._constants(relation)
-        pool = values.candidates(column, band, self._serial, mined if column.category in "SNE" else ())
+        mined = self._constants(relation) if column.category in "SNE" else ()
+        # What policies and constraints compare with first, every second row, and always where policies look users up.
+        first = self._serial % 2 == 1 or self._tenancy.of(relation.oid).kind in ("membership", "principal")
+        pool = values.candidates(column, band, self._serial, mined, mined_first=first)
         if column.base_type.split("(")[0] == column.type.split("(")[0]:
             return pool
         if column.type not in self._domains:
@@ -225,11 +229,20 @@ class Seeder:
             texts = [
                 c.expression or c.definition for c in self._catalog.constraints_of(relation.oid) if c.kind == "check"
             ]
-            texts += [t for p in self._catalog.policies_of(relation.oid) for t in (p.using, p.check) if t]
+            texts += [t for p in self._policies_about(relation) for t in (p.using, p.check) if t]
             triggers = (self._catalog.function(t.function) for t in self._catalog.triggers_of(relation.oid))
             texts += [function.source for function in triggers if function is not None]
             self._mined[relation.oid] = tuple(dict.fromkeys(v for text in texts for v in values.mine(text)))[:60]
         return self._mined[relation.oid]
+
+    def _policies_about(self, relation: Relation) -> list[Policy]:
+        """Its own policies and those of other relations that read it."""
+        mentions = self._catalog.mentions
+        return [
+            p
+            for p in self._catalog.policies
+            if p.relation == relation.oid or relation.oid in mentions("policy", p.oid, "relation")
+        ]
 
     # What foreign keys, the tenant key and the principal dictate ----------------------------------------------------
 
@@ -240,8 +253,8 @@ class Seeder:
             fixed[classified.key] = tenant.key if tenant else None
         if tenant is not None:
             fixed.update(self._principal(relation, tenant))
-        for constraint in plan.foreign_keys(self._catalog, relation):
-            problem = self._reference(relation, constraint, tenant, fixed)
+        for position, constraint in enumerate(plan.foreign_keys(self._catalog, relation)):
+            problem = self._reference(relation, constraint, tenant, fixed, position)
             if problem:
                 return problem
         return fixed
@@ -262,14 +275,15 @@ class Seeder:
                 yield column.name, tenant.user
 
     def _reference(
-        self, relation: Relation, constraint: Constraint, tenant: Tenant | None, fixed: Filled
+        self, relation: Relation, constraint: Constraint, tenant: Tenant | None, fixed: Filled, position: int
     ) -> str | None:
         pairs = plan.column_pairs(self._catalog, constraint)
         parents = self._parents(constraint.referenced, tenant)
         known = {here: fixed[here] for here, _ in pairs if here in fixed and fixed[here] is not None}
         fitting = [p for p in parents if all(p.get(there) == known[here] for here, there in pairs if here in known)]
         if fitting:
-            chosen = fitting[self._serial % len(fitting)]
+            # Two foreign keys of one row walk their parents at different speeds, so that all pairs come up.
+            chosen = fitting[(self._serial >> position) % len(fitting)]
             fixed.update({here: chosen.get(there) for here, there in pairs if here not in fixed})
             return None
         if len(known) == len(pairs) and constraint.referenced == relation.oid:

@@ -148,6 +148,7 @@ def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript
         seen = seen or any(row[attack.key_at] == attack.tenant.key for row in reply.rows if attack.key_at >= 0)
         tried.outputs[attack.statement, attack.tenant.name] = reply.rows
         tried.alive = tried.alive or seen
+        tried.seen_by |= {attack.tenant.name} if seen else set()
         tried.empty = tried.empty or not seen
     elif reply.affected or reply.rows:
         tried.alive = True

@@ -15,17 +15,33 @@ _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _NUMBER = re.compile(r"(?<![\w.'])-?\d+(?:\.\d+)?(?![\w'])")
 
 
-def candidates(column: Column, tenant: int, serial: int, mined: tuple[str, ...] = ()) -> tuple[str, ...]:
+_OVER = re.compile(
+    r"(^|_)(revoked|deleted|removed|disabled|archived|expire[sd]?|ended|left|suspended|banned|blocked|cancell?ed|deactivated"
+    r"|closed|terminated|valid_(to|until))(_?(at|on|by|date|time))?$"
+)
+
+
+def usually_empty(column: Column) -> bool:
+    """A nullable column that says that a row is over (revoked_at, deleted_at): filled, policies would hide the row."""
+    return not column.not_null and column.default is None and bool(_OVER.search(column.name.lower()))
+
+
+def candidates(
+    column: Column, tenant: int, serial: int, mined: tuple[str, ...] = (), *, mined_first: bool = False
+) -> tuple[str, ...]:
     """Values to try, the best first: marked ones, then those mined from constraints and policies, then plain ones.
 
     ``tenant`` (0, 1, 2 …) chooses the band, ``serial`` the place in it; both together never repeat.
     """
     if column.enum_labels:
         shift = serial % len(column.enum_labels)
-        return column.enum_labels[shift:] + column.enum_labels[:shift]
+        named = tuple(label for label in mined if label in column.enum_labels) if mined_first else ()
+        return tuple(dict.fromkeys((*named, *column.enum_labels[shift:], *column.enum_labels[:shift])))
     if column.type.endswith("[]"):
         return (*mined, *_array(column, tenant, serial), "{}")
-    return tuple(dict.fromkeys((*_typed(column, tenant, serial), *mined, *_plain(column))))
+    typed = tuple(_typed(column, tenant, serial))
+    words = tuple(v for v in mined if v.isalpha()) if mined_first and column.category == "S" else ()
+    return tuple(dict.fromkeys((*words, *typed, *mined, *_plain(column))))
 
 
 def mine(expression: str) -> tuple[str, ...]:
@@ -144,7 +160,13 @@ def _fixed(*templates: str) -> Callable[[Column, int, int], Iterator[str]]:
 
 
 def _boolean(column: Column, tenant: int, serial: int) -> Iterator[str]:
-    yield from ("true", "false") if serial % 2 else ("false", "true")
+    name = column.name.lower()
+    if _OVER.search(name) or "deleted" in name or "locked" in name:
+        yield from ("false", "true")
+    elif "active" in name or "enabled" in name or "verified" in name or "accepted" in name:
+        yield from ("true", "false")
+    else:
+        yield from ("true", "false") if serial % 2 else ("false", "true")
 
 
 def _array(column: Column, tenant: int, serial: int) -> Iterator[str]:

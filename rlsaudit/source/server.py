@@ -325,7 +325,8 @@ class ScratchServer:
 
 def _new_directory_name(for_other_account: bool) -> Path:
     """A fresh name in the temporary directory, or in /tmp when that is too long or closed to the account."""
-    base = Path(tempfile.gettempdir())
+    with process.signals_held():  # it writes a file to see whether it can
+        base = Path(tempfile.gettempdir())
     closed = for_other_account and any(not p.stat().st_mode & 0o001 for p in (base, *base.parents))
     if closed or len(os.fsencode(base)) > _SOCKET_ROOM - 20:
         base = Path("/tmp")  # noqa: S108  (a private directory is made inside)

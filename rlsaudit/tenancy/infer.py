@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
@@ -52,7 +52,8 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     roles, notes = application_roles(catalog, visibility, keys.columns, declared.roles)
     role_oids = tuple(role.oid for role in roles)
     classes = classify(catalog, reading, keys, role_oids, visibility, _declared(catalog, declared.relations))
-    context = declared.context or infer_context(catalog, reading, keys, role_oids, visibility)
+    inferred = infer_context(catalog, reading, keys, role_oids, visibility)
+    context = _completed(declared.context, inferred) if declared.context else inferred
     return Tenancy(
         relations=classes,
         key_columns=keys.names,
@@ -65,6 +66,20 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
         roles=roles,
         notes=notes,
     )
+
+
+def _completed(declared: Context, inferred: Context) -> Context:
+    """A declared context with the settings that policies read, which must be tried empty too.
+
+    One that goes through functions only cannot be used while nothing is there for them to check.
+    """
+    direct = any(
+        name in statement
+        for persona in declared.personas
+        for statement in persona.statements
+        for name in inferred.settings
+    )
+    return replace(declared, settings=inferred.settings, direct=None if direct else inferred.direct)
 
 
 def _declared(catalog: Catalog, relations: Mapping[str, DeclaredRelation]) -> dict[int, Classified]:

@@ -338,6 +338,8 @@ def fixed(value: Value, content: str | int | bool | None) -> list[smt.Term]:
         f"NULLIF(k_text, {X}) = '2'",
         "a IS DISTINCT FROM k_int",
         "a IS NOT DISTINCT FROM k_int",
+        "NULLIF(k_int, k_int) IS DISTINCT FROM a",
+        "CASE WHEN f AND a = 1 THEN false ELSE true END",
         "CASE WHEN f THEN a = 1 WHEN a = 2 THEN k_int = 2 END",
         "CASE k_int WHEN a THEN f WHEN 1 THEN NOT f ELSE true END",
         "CASE WHEN a <> 1 THEN k_int::text END = '2'",

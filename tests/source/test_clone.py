@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (SQL is clearer unwrapped)
 from __future__ import annotations
 
 import dataclasses

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (SQL is clearer unwrapped)
 """What psql makes of a script and what we make of it must be the same database.
 
 VACUUM stands where a missed end of a statement would otherwise go unseen: it refuses to run beside another one.
