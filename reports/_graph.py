@@ -58,9 +58,7 @@ def graph(roles: Sequence[RoleEntry]) -> Graph:
         if edge.hot
     )
     label = (
-        "Role graph. "
-        + ("; ".join(paths[:MOST]) if paths else "No path reaches a role exempt from row security")
-        + "."
+        "Role graph. " + ("; ".join(paths[:MOST]) if paths else "No path reaches a role exempt from row security") + "."
     )
     exempt = tuple(f"{role.name} ({exemption(role)})" for role in roles if exemption(role))
     return Graph(_svg(kept, drawn, places), label, len(kept), exempt)
@@ -105,9 +103,7 @@ def _between(near: str, far: str, edges: Mapping[str, Sequence[str]]) -> bool:
 
 def _reaching(goals: set[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
     reached = set(goals)
-    while more := {
-        name for name, targets in edges.items() if name not in reached and reached.intersection(targets)
-    }:
+    while more := {name for name, targets in edges.items() if name not in reached and reached.intersection(targets)}:
         reached |= more
     return reached
 
@@ -140,18 +136,14 @@ def _pull(name: str, edges: Sequence[Edge], places: Mapping[str, tuple[int, int]
     return sum(sources) / len(sources) if sources else 0.0
 
 
-def _svg(
-    roles: Mapping[str, RoleEntry], edges: Sequence[Edge], places: Mapping[str, tuple[int, int]]
-) -> Markup:
+def _svg(roles: Mapping[str, RoleEntry], edges: Sequence[Edge], places: Mapping[str, tuple[int, int]]) -> Markup:
     if not roles:
         return Markup("")
     width = max(x for x, _ in places.values()) + WIDTH + EDGE
     height = max(y for _, y in places.values()) + HEIGHT + EDGE
     pairs = {(edge.source, edge.target, edge.kind) for edge in edges}
     parts = [
-        Markup('<svg width="{0}" height="{1}" viewBox="0 0 {0} {1}" aria-hidden="true">').format(
-            width, height
-        ),
+        Markup('<svg width="{0}" height="{1}" viewBox="0 0 {0} {1}" aria-hidden="true">').format(width, height),
         _marker("arrow", "ah"),
         _marker("arrowhot", "ahh"),
     ]
@@ -188,9 +180,7 @@ def _box(role: RoleEntry, x: int, y: int) -> Markup:
     title, below = shorten(visible(role.name), 24), shorten(visible(" · ".join(facts) or "group role"), 34)
     parts = (
         Markup("<g><title>{}</title>").format(visible(role.name)),
-        Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(
-            style, x, y, WIDTH, HEIGHT
-        ),
+        Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(style, x, y, WIDTH, HEIGHT),
         Markup('<text class="m {}" x="{}" y="{}">{}</text>').format(style, x + 13, y + 19, title),
         Markup('<text class="sub2" x="{}" y="{}">{}</text></g>').format(x + 13, y + 35, below),
     )

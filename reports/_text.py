@@ -12,9 +12,7 @@ STATES: tuple[State, ...] = ("leak", "not covered", "waived", "held", "proven", 
 COMMANDS: tuple[str, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 # Blank on the screen although Unicode calls them letters, symbols or marks.
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
-    map(chr, range(0xFE00, 0xFE10))
-)
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 _QUALIFIED = re.compile(r'("(?:[^"]|"")*"|[^".]+)\.(.+)\Z', re.DOTALL)
 
 
@@ -27,9 +25,7 @@ def visible(text: str, keep: str = "") -> str:
     """
     if text.isprintable() and _BLANK.isdisjoint(text):
         return text
-    return "".join(
-        c if (c.isprintable() and c not in _BLANK) or c in keep else f"⟨U+{ord(c):04X}⟩" for c in text
-    )
+    return "".join(c if (c.isprintable() and c not in _BLANK) or c in keep else f"⟨U+{ord(c):04X}⟩" for c in text)
 
 
 def lines(text: str) -> str:

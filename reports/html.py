@@ -209,14 +209,11 @@ def _controls(report: Report) -> list[dict[str, str]]:
         for standard in finding.standards:
             found[standard].append((_anchor(finding, at), finding))
     return [
-        _control(name, checks.get(name, ()), found[name], report)
-        for name in sorted({*checks, *found}, key=_natural)
+        _control(name, checks.get(name, ()), found[name], report) for name in sorted({*checks, *found}, key=_natural)
     ]
 
 
-def _control(
-    name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report
-) -> dict[str, str]:
+def _control(name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report) -> dict[str, str]:
     exceptions = [(anchor, f) for anchor, f in found if f.status == "open" and f.severity != "info"]
     waived = [(anchor, f) for anchor, f in found if f.status == "waived"]
     crashed = {f.check for f in report.findings if f.object == f"check {f.check}"}.intersection(checks)
@@ -240,9 +237,7 @@ def _titles(found: Sequence[tuple[str, Finding]]) -> str:
     titles: dict[str, list[str]] = defaultdict(list)
     for anchor, finding in found:
         titles[finding.title].append(anchor)
-    some = (
-        f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items()
-    )
+    some = (f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items())
     return "; ".join(some) + ". "
 
 
@@ -278,10 +273,7 @@ def _gaps(cells: Iterable[Cell]) -> list[tuple[str, list[str], int]]:
     for cell in cells:
         if cell.state == "not covered":
             groups[cell.reason or "no reason was recorded"].append(cell)
-    rows = [
-        (reason, list(dict.fromkeys(c.relation for c in group)), len(group))
-        for reason, group in groups.items()
-    ]
+    rows = [(reason, list(dict.fromkeys(c.relation for c in group)), len(group)) for reason, group in groups.items()]
     return sorted(rows, key=lambda row: -row[2])
 
 
@@ -294,9 +286,7 @@ def _idle(report: Report) -> int:
 def _policies(report: Report) -> list[tuple[str, bool, list[PolicyEntry]]]:
     """Policies by relation, those of relations with an open finding first."""
     suspects = {
-        finding.relation
-        for finding in report.findings
-        if finding.status == "open" and finding.severity != "info"
+        finding.relation for finding in report.findings if finding.status == "open" and finding.severity != "info"
     }
     groups: Mapping[str, list[PolicyEntry]] = defaultdict(list)
     for policy in report.policies:

@@ -47,9 +47,7 @@ def junit(report: Report) -> str:
         for key in totals:
             totals[key] += int(suite.attrib[key])
         root.append(suite)
-    root.attrib |= {key: str(number) for key, number in totals.items()} | {
-        "time": f"{report.timing.seconds:.3f}"
-    }
+    root.attrib |= {key: str(number) for key, number in totals.items()} | {"time": f"{report.timing.seconds:.3f}"}
     ET.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -88,9 +86,7 @@ def _relations(report: Report) -> list[tuple[str, list[Case]]]:
     for relation, cells in groups.items():
         cases = [_cell(cell, findings.get(relation, ())) for cell in cells if cell.state != "no privilege"]
         if idle := [f"{cell.command} as {cell.role}" for cell in cells if cell.state == "no privilege"]:
-            cases.append(
-                Case(relation, "commands without privilege", "pass", "", "no privilege: " + ", ".join(idle))
-            )
+            cases.append(Case(relation, "commands without privilege", "pass", "", "no privilege: " + ", ".join(idle)))
         suites.append((relation, cases))
     return suites
 
@@ -103,9 +99,7 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
     if cell.state == "waived":
         return Case(cell.relation, name, "skipped", f"waived: {cell.reason}", what)
     if cell.state == "not covered":
-        return Case(
-            cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}"
-        )
+        return Case(cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}")
     about = [finding for finding in findings if concerns(finding, cell)]
     summary = about[0].title if about else cell.reason
     return Case(cell.relation, name, "failure", summary, "\n\n".join([what, *map(_whole, about)]))
@@ -114,9 +108,7 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
 def _whole(finding: Finding) -> str:
     """The finding as text: everything a reader needs who sees nothing but this."""
     place = (
-        f"{finding.command} as {finding.role}"
-        if finding.command and finding.role
-        else finding.command or finding.role
+        f"{finding.command} as {finding.role}" if finding.command and finding.role else finding.command or finding.role
     )
     where = f"{finding.object} ({place})" if place else finding.object
     parts = [
@@ -140,9 +132,7 @@ def _audit(report: Report) -> list[Case]:
             places.setdefault((finding.check, _place(finding)), []).append(finding)
     cases = [_found(check, place, findings, report.fail_on) for (check, place), findings in places.items()]
     hit = {check for check, _ in places}
-    cases += [
-        Case(check, "no finding", "pass", "", "") for check in report.provenance.checks if check not in hit
-    ]
+    cases += [Case(check, "no finding", "pass", "", "") for check in report.provenance.checks if check not in hit]
     return cases
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
@@ -41,9 +42,10 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
     """
     width = max(width, 72)
     paint = _paint if color else _plain
+    base = f"{posixpath.dirname(paths[0])}/" if paths and "/" in paths[0] else ""
     blocks = [
         _head(report, width, paint),
-        *(_leak(finding, width, paint) for finding in _leaks(report)[:_MOST_LEAKS]),
+        *(_leak(finding, width, paint, base) for finding in _leaks(report)[:_MOST_LEAKS]),
         _more(len(_leaks(report)) - _MOST_LEAKS, "leak"),
         _findings(report, width),
         _coverage(report, width),
@@ -84,50 +86,40 @@ def _head(report: Report, width: int, paint: Paint) -> str:
     indent = " " * (len(word) + 2)
     text = _wrap(report.sentence, width, indent)[len(indent) :]
     counts = tally(report.cells)
-    states = (
-        " · ".join(f"{state} {counts[state]:,}" for state in STATES if counts[state]) or "none was tested"
-    )
+    states = " · ".join(f"{state} {counts[state]:,}" for state in STATES if counts[state]) or "none was tested"
     server = report.provenance.server_version or report.provenance.scratch_version
     done = f"{count(report.statements, 'statement')}, {count(report.tenants, 'tenant')}"
     tried = f"{done}, {report.timing.seconds:.1f} s"
     matched = (
-        ""
-        if len(report.population) == report.population_counted
-        else f", but {report.population_counted:,} counted"
+        "" if len(report.population) == report.population_counted else f", but {report.population_counted:,} counted"
     )
     facts = [
         ("cells", states),
         ("relations", f"{len(report.population):,} in the catalog{matched}"),
         ("tried", f"{tried}, PostgreSQL {server}"),
     ]
-    return "\n".join(
-        [f"{paint(word, word)}  {text}", *(_wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)]
-    )
+    return "\n".join([f"{paint(word, word)}  {text}", *(_wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)])
 
 
 def _leaks(report: Report) -> list[Finding]:
     return [f for f in by_severity(report.findings) if f.source != "check" and f.status == "open"]
 
 
-def _leak(finding: Finding, width: int, paint: Paint) -> str:
+def _leak(finding: Finding, width: int, paint: Paint, base: str) -> str:
     """``critical[PROBE-READ] public.invoices: SELECT as app_user``, then what happened, and the fix."""
     label = f"{finding.severity}[{visible(finding.check)}]"
     doing = (
-        f"{finding.command} as {finding.role}"
-        if finding.command and finding.role
-        else finding.command or finding.role
+        f"{finding.command} as {finding.role}" if finding.command and finding.role else finding.command or finding.role
     )
     tail = f": {shorten(visible(doing or finding.title), 34)}"
     place = shorten(visible(finding.object), max(width - len(label) - display_width(tail) - 1, 12))
     rows = [f"{paint(label, finding.severity)} {place}{tail}", _wrap(finding.message, width, "  ")]
     if finding.fix:
         fix = lines(finding.fix).strip().replace("\t", "  ").split("\n")
-        rows += [
-            f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])
-        ]
+        rows += [f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])]
         rows += ["       …"] if len(fix) > 4 else []
     shown = "printed LEAK in psql" if finding.confirmed else "not confirmed"
-    script = f"  replay: rlsaudit replay replay/{finding.id or finding.fingerprint}.sql ({shown})"
+    script = f"  replay ({shown}): rlsaudit replay {base}replay/{finding.id or finding.fingerprint}.sql"
     return "\n".join([*rows, *([script] if finding.replay else [])])
 
 
@@ -145,8 +137,7 @@ def _findings(report: Report, width: int) -> str:
     room = width - 10 - check - 6
     place = min(max(display_width(visible(f.object)) for _, f in marked), room * 9 // 20)
     rows = [
-        (mark, visible(f.check), shorten(visible(f.object), place), _wrap(f.title, room - place))
-        for mark, f in marked
+        (mark, visible(f.check), shorten(visible(f.object), place), _wrap(f.title, room - place)) for mark, f in marked
     ]
     table = tabulate(rows, ("severity", "check", "object", "what"), tablefmt="plain", disable_numparse=True)
     title = "Other findings" if _leaks(report) else "Findings"
@@ -169,9 +160,7 @@ def _coverage(report: Report, width: int) -> str:
     grid: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in report.cells:
         grid.setdefault((cell.relation, cell.role), {})[cell.command] = cell
-    busy = {
-        key: row for key, row in grid.items() if any(cell.state != "no privilege" for cell in row.values())
-    }
+    busy = {key: row for key, row in grid.items() if any(cell.state != "no privilege" for cell in row.values())}
     worst = {key: min(STATES.index(cell.state) for cell in row.values()) for key, row in busy.items()}
     keys = sorted(busy, key=lambda key: worst[key])
     room = width - sum(max(8, len(command) + 2) + 2 for command in commands) - 2
@@ -209,9 +198,7 @@ def _gaps(cells: Iterable[Cell], width: int) -> str:
         f"{' and others' if len({cell.relation for cell in group}) > 1 else ''}: {reason}"
         for reason, group in ranked[:_MOST_REASONS]
     ]
-    return "\n".join(
-        filter(None, [_listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")])
-    )
+    return "\n".join(filter(None, [_listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")]))
 
 
 def _properties(report: Report, width: int, paint: Paint) -> str:

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import psycopg
-from psycopg import sql
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from rlsaudit.assemble import Pieces, assemble
 from rlsaudit.catalog import snapshot
@@ -21,18 +20,18 @@ from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import run_checks
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.probe.run import ProbeResult, probe
-from rlsaudit.prove.prove import prove
+from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import Report
 from rlsaudit.source import dsn
 from rlsaudit.source.clone import clone
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.open import detect, sql_files
 from rlsaudit.source.server import ScratchServer
+from rlsaudit.source.stand_in import STAND_IN, stand_in
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import TENANT_DATA, Tenancy
 
 DATABASE = "rlsaudit_source"
-STAND_IN = "rlsaudit_app"
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,11 +87,12 @@ def scan(options: Options, progress: Progress) -> Scanned:
         with _timed("audit", phases):
             progress("auditing the catalog", 0, 1)
             findings = run_checks(opened.catalog, opened.tenancy) if options.auditing else ()
-        with _timed("prove", phases):
-            progress("proving policies", 0, 1)
-            proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
+        proofs: tuple[Proof, ...] = ()
         probed: ProbeResult | None = None
         if options.probing:
+            with _timed("prove", phases):
+                progress("proving policies", 0, 1)
+                proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
             with _timed("probe", phases):
                 probed = _probe(opened, options, progress)
         version = opened.server.version if opened.server else ""
@@ -112,7 +112,7 @@ def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
     if kind == "snapshot":
         if options.probing:
             raise UsageError(f"{options.source}: a snapshot can be audited but not probed; use rlsaudit audit")
-        catalog = snapshot.parse(Path(options.source).read_text(encoding="utf-8"))
+        catalog = _saved(options.source)
         yield Opened(catalog, infer(catalog, options.declared), (), None, None, None)
     elif kind == "dsn":
         with _live(options, progress) as opened:
@@ -120,6 +120,15 @@ def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
     else:
         with _loaded(options, progress) as opened:
             yield opened
+
+
+def _saved(source: str) -> Catalog:
+    try:
+        return snapshot.parse(Path(source).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source}: cannot be read: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
 
 
 @contextmanager
@@ -158,7 +167,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
             catalog = load_catalog(connection)
             tenancy = infer(catalog, options.declared)
             if not tenancy.roles and any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
-                _stand_in(connection, catalog)
+                stand_in(connection, catalog)
                 notes.append(
                     f"No role of the schema holds a privilege on tenant data, so role {STAND_IN} with SELECT, INSERT, UPDATE "
                     "and DELETE on everything was made in the scratch copy and tested in the application's place."
@@ -166,21 +175,6 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
                 catalog = load_catalog(connection)
                 tenancy = infer(catalog, options.declared)
         yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy)
-
-
-def _stand_in(connection: psycopg.Connection[tuple[object, ...]], catalog: Catalog) -> None:
-    """A role as applications usually have one, for schemas that are published without."""
-    role = sql.Identifier(STAND_IN)
-    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-    for schema in catalog.schemas:
-        name = sql.Identifier(schema.name)
-        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role))
-        for kind, privileges in (
-            ("TABLES", "SELECT, INSERT, UPDATE, DELETE"),
-            ("SEQUENCES", "USAGE, SELECT"),
-        ):
-            statement = sql.SQL("GRANT {} ON ALL {} IN SCHEMA {} TO {}")
-            connection.execute(statement.format(sql.SQL(privileges), sql.SQL(kind), name, role))
 
 
 def _require_subject(opened: Opened) -> None:
@@ -207,10 +201,15 @@ def _require_subject(opened: Opened) -> None:
 def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult | None:
     if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
         return None
-    return probe(
-        opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
-        seed=options.seed, budget=options.budget, progress=progress,
-    )  # fmt: skip
+    # Hypothesis keeps a cache, by default in the working directory, which is the user's.
+    set_hypothesis_home_dir(opened.server.directory / "hypothesis")
+    try:
+        return probe(
+            opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
+            seed=options.seed, budget=options.budget, progress=progress,
+        )  # fmt: skip
+    finally:
+        set_hypothesis_home_dir(None)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ keeps the columns, settings and calls found inside, so that whoever reads it can
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
@@ -396,3 +396,25 @@ def bare(expression: Expression) -> Expression:
             break
         expression = inner
     return expression
+
+
+def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expression:
+    """The same expression with the relations of its subqueries numbered anew, so that alike ones become equal."""
+    changed: dict[str, object] = {}
+    for field in fields(expression):
+        value = getattr(expression, field.name)
+        new = _renumbered_value(value, relations)
+        if isinstance(expression, Subquery) and field.name == "relations":
+            new = tuple(relations.get(oid, oid) for oid in expression.relations)
+        if new is not value:
+            changed[field.name] = new
+    return replace(expression, **changed) if changed else expression  # type: ignore[arg-type]
+
+
+def _renumbered_value(value: object, relations: Mapping[int, int]) -> object:
+    if isinstance(value, Expression):
+        return renumbered(value, relations)
+    if isinstance(value, tuple):
+        items = tuple(_renumbered_value(item, relations) for item in value)
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value

@@ -113,7 +113,10 @@ def _parsed(text: str) -> Node:
 def parse_value(text: str) -> Value:
     """Any value: ``prosqlbody`` of a BEGIN ATOMIC function is a list of lists of queries."""
     reader = _Reader(_tokens(text))
-    value = reader.value(0)
+    try:
+        value = reader.value(0)
+    except IndexError:
+        raise NodeTreeError("text ends early") from None
     reader.end()
     return value
 
@@ -175,26 +178,27 @@ class _Reader:
         return _plain(token)
 
     def node(self, depth: int) -> Node:
-        tag = self.take()
+        tokens, position = self.tokens, self.position  # locals, because every token of a large catalog passes here
+        tag = tokens[position]
         if not _TAG.match(tag):
             raise NodeTreeError(f"unexpected node tag {tag[:40]!r}")
+        position += 1
         fields: dict[str, Value] = {}
-        while (token := self.take()) != "}":
+        while (token := tokens[position]) != "}":
             # The token after a name is always its value, even one that begins with a colon (an alias may).
-            if not token.startswith(":") or len(token) < 2 or token[1:] in fields:
+            name = token[1:]
+            if token[0] != ":" or not name or name in fields:
                 raise NodeTreeError(f"{tag}: expected a field, found {token[:40]!r}")
-            fields[token[1:]] = self.single() if self.is_single() else self.value(depth + 1)
+            value = tokens[position + 1]
+            if value not in _BRACKETS and tokens[position + 2] != "[":
+                fields[name] = value if value.isalnum() else _plain(value)
+                position += 2
+            else:
+                self.position = position + 1
+                fields[name] = self.value(depth + 1)
+                position = self.position
+        self.position = position + 1
         return Node(tag, fields)
-
-    def is_single(self) -> bool:
-        """Whether the next value is one token, as most are."""
-        ahead = self.tokens[self.position : self.position + 2]
-        return len(ahead) == 2 and ahead[0] not in _BRACKETS and ahead[1] != "["
-
-    def single(self) -> str | None:
-        self.position += 1
-        token = self.tokens[self.position - 1]
-        return token if token.isalnum() else _plain(token)
 
     def list(self, depth: int) -> tuple[Value, ...]:
         # Integer, OID, transaction id lists and bitmap sets carry a letter; strings of a plain list are

@@ -14,7 +14,7 @@ from rlsaudit.cli.finish import run
 @click.argument("source")
 @run_options
 def audit(source: str, **given: Any) -> int:
-    """Read the catalog of SOURCE and run the checks and the prover; nothing is executed against any row.
+    """Read the catalog of SOURCE and run the checks; nothing is executed against any row.
 
     SOURCE as for scan, and also a snapshot.json saved by rlsaudit snapshot.
     """

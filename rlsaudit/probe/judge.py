@@ -89,6 +89,8 @@ def _state(
 def _alive(arena: Arena, relation: Relation, command: Command, tried: Tried, sensitive: bool) -> tuple[State, str]:
     if sensitive:
         return "held", "own rows reached, no other tenant's; with row security off the same statements cross"
+    if command == "SELECT" and len(tried.seen_by) > 1:
+        return "held", "each tenant sees its own rows here and none of another's"
     if command == "INSERT":
         return (
             "held",

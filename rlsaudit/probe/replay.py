@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from rlsaudit.probe.world import SHARED, Row, Tenant
 from rlsaudit.tenancy.model import Tenancy
 
 SCHEMA_FILE = "schema.sql"
+_VERSIONED = re.compile(r"^(SET transaction_timeout = .*|\\\\(un)?restrict .*)\n", re.MULTILINE)
+"""Lines of pg_dump that older servers and psql do not know and that change nothing here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ def _role_settings(catalog: Catalog, role: str) -> tuple[str, ...]:
 
 def schema_script(dump: str, catalog: Catalog) -> str:
     """``schema.sql``: the roles that are missing, then the schema as pg_dump writes it."""
+    dump = _VERSIONED.sub("", dump)
     roles = [role for role in catalog.roles if not role.predefined and role.name != "postgres"]
     if not roles:
         return dump

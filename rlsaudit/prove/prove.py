@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.expression import Expression, comparisons, subquery_relations, walk
+from rlsaudit.catalog.expression import Expression, comparisons, renumbered, subquery_relations, walk
 from rlsaudit.catalog.model import COMMANDS, Catalog, Column, Command, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.catalog.visibility import Visibility
@@ -67,13 +67,29 @@ def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[P
                 continue
             subject = _Subject(catalog, tenancy, visibility, classified, relation, key, role, compared)
             for command in COMMANDS:
-                question = subject.question(command)
+                question, names = _anonymous(subject.question(command))
                 if question not in answers:
                     answers[question] = judge(question)
                 result = answers[question]
+                for placeholder, name in names.items():
+                    result = replace(result, reason=result.reason.replace(placeholder, name))
                 goal = f"all {_ROWS[command]} have one {key.name}; there are none while the context is missing"
                 asked.append((Proof(oid, role.oid, command, result.verdict, result.reason, goal), question))
     return _one_context(asked)
+
+
+def _anonymous(question: Question) -> tuple[Question, dict[str, str]]:
+    """The question without the identity of the relations it reads through, and the names to put back into answers.
+
+    A thousand tables whose policies look up as many parents ask the same thing.
+    """
+    if not question.through:
+        return question, {}
+    oids = sorted({oid for _, predicate in question.bounds for oid in subquery_relations(predicate)})
+    numbers = {oid: -1 - rank for rank, oid in enumerate(oids)}
+    names = {f"\x00{rank}\x00": name for rank, name in enumerate(question.through)}
+    bounds = tuple((side, renumbered(predicate, numbers)) for side, predicate in question.bounds)
+    return replace(question, bounds=bounds, through=tuple(names)), names
 
 
 def _tenant_settings(catalog: Catalog, tenancy: Tenancy) -> frozenset[str]:

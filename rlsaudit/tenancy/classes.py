@@ -48,7 +48,7 @@ def _direct(catalog: Catalog, relation: Relation, reading: Reading, keys: Keys) 
     if relation.oid == keys.registry:
         return Classified(relation.oid, "registry", why, key[0])
     membership = relation.oid in reading.consulted and any(
-        use.relation == relation.oid and use.source in keys.user_sources for use in reading.uses
+        use.source in keys.user_sources for use in reading.uses_of(relation.oid)
     )
     if membership:
         return Classified(relation.oid, "membership", f"{why}; policies look the user up in it", key[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rlsaudit.catalog.model import Catalog, Relation
@@ -114,18 +114,13 @@ def _user_source(source: Source, reading: Reading) -> bool:
 
 
 def _key_of(
-    relation: Relation, reading: Reading, names: tuple[str, ...], sources: Iterable[Source]
+    relation: Relation, reading: Reading, names: tuple[str, ...], sources: frozenset[Source]
 ) -> tuple[str, str] | None:
     for name in names:
         if relation.column(name) is not None and relation.kind != "sequence":
             return name, f"column {name}"
-    for use in reading.uses:
-        if (
-            use.relation == relation.oid
-            and use.source in set(sources)
-            and use.column
-            and not words.user_like(use.column)
-        ):
+    for use in reading.uses_of(relation.oid):
+        if use.source in sources and use.column and not words.user_like(use.column):
             return use.column, f"policies hold {use.column} against {use.source}"
     # The same name in another spelling: customerId beside customer_id.
     folded = {name.replace("_", "").lower() for name in names}

@@ -30,6 +30,9 @@ def application_roles(
             policies = sum(role.oid in policy.roles for policy in catalog.policies)
             named = f", named in {policies} policies" if policies else ""
             candidates.append((role, f"holds privileges on {held} tenant relations{named}"))
+    if any(role.name != catalog.server.session_role for role, _ in candidates):
+        # Whoever reads the catalog for this audit is not the application.
+        candidates = [(role, why) for role, why in candidates if role.name != catalog.server.session_role]
     chosen = _without_owners(catalog, _without_bypass(_without_groups(visibility, candidates)))
     ranked = sorted(chosen, key=lambda pair: (-sum(pair[0].oid in p.roles for p in catalog.policies), pair[0].name))
     notes: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from rlsaudit.catalog.expression import (
     AnyArray,
@@ -81,6 +82,16 @@ class Reading:
     sources: frozenset[Source] = frozenset()
     consulted: frozenset[int] = frozenset()
     """Relations that policies of other relations read."""
+
+    def uses_of(self, relation: int) -> tuple[Use, ...]:
+        return self._by_relation.get(relation, ())
+
+    @cached_property
+    def _by_relation(self) -> dict[int, tuple[Use, ...]]:
+        found: dict[int, list[Use]] = {}
+        for use in self.uses:
+            found.setdefault(use.relation, []).append(use)
+        return {oid: tuple(uses) for oid, uses in found.items()}
 
 
 def read(catalog: Catalog) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -181,7 +182,7 @@ def test_replay_of_no_script(rlsaudit, tmp_path) -> None:
 def test_closed_pipe_is_no_error(sound, tmp_path, environment) -> None:
     assert shutil.which("head")
     done = subprocess.run(
-        f"{os.sys.executable} -m rlsaudit checks | head -c 1",
+        f"{sys.executable} -m rlsaudit checks | head -c 1",
         shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stderr == ""

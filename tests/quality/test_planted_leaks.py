@@ -8,6 +8,7 @@ import pytest
 
 from rlsaudit.finding import Finding, Property
 
+
 @dataclass(frozen=True)
 class Planted:
     """``bad`` and ``mend`` are SQL for the owner; the finding wanted is (property, object, command)."""

@@ -55,7 +55,7 @@ def test_leaks_have_the_shape_of_a_linter(rich: Report) -> None:
     text = summary(rich)
     assert "critical[PROBE-READ] reporting.v_invoice_totals: SELECT as app_user\n" in text
     assert "  fix: ALTER VIEW reporting.v_invoice_totals SET (security_invoker = true);\n" in text
-    assert "replay: rlsaudit replay replay/F-3.sql (not confirmed)" in text
+    assert "replay (not confirmed): rlsaudit replay replay/F-3.sql" in text
 
 
 def test_worst_rows_come_first_and_the_rest_is_counted(large: Report) -> None:

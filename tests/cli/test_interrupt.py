@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM in the middle of a scan: the exit code says so, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from rlsaudit.demo import demos, path
+
+CASES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize("phase", ["loading the schema", "attacking", "shrinking"])
+@pytest.mark.parametrize(("number", "code"), CASES, ids=["SIGINT", "SIGTERM"])
+def test_interrupted_scan(number, code, phase, tmp_path, environment) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="ri-", dir="/tmp"))  # short, for the socket's sake
+    temporary.chmod(0o711)
+    try:
+        _interrupt(number, code, phase, tmp_path, {**environment, "TMPDIR": str(temporary)}, temporary)
+    finally:
+        temporary.rmdir()
+
+
+def _interrupt(number: int, code: int, phase: str, directory: Path, environment: dict[str, str], temporary: Path) -> None:
+    arguments = _command("scan", path(demos()[0]), "--budget", "30")
+    with subprocess.Popen(
+        arguments, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if phase in line:
+                break
+        else:
+            pytest.fail(f"the scan never said {phase!r}")
+        assert _servers(temporary), "no scratch server was running"
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert output == ""
+    assert "interrupted" in errors or number == signal.SIGTERM, errors
+    assert list(directory.iterdir()) == [], "a report was begun"
+    deadline = time.monotonic() + 5
+    while (left := _servers(temporary)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, "processes of the scratch server are still there"
+    assert list(temporary.iterdir()) == [], "the scratch server's directory is still there"
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "rlsaudit", *map(str, arguments)]
+
+
+def _servers(place: Path) -> list[str]:
+    """Processes whose command line or working directory is under ``place``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = os.readlink(process / "cwd")
+        except OSError:
+            continue
+        if where.startswith(f"{place}/") or f"{place}/" in line:
+            found.append(line)
+    return found
