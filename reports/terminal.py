@@ -42,7 +42,7 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
     """
     width = max(width, 72)
     paint = _paint if color else _plain
-    base = f"{posixpath.dirname(paths[0])}/" if paths and "/" in paths[0] else ""
+    base = visible(f"{posixpath.dirname(paths[0])}/") if paths and "/" in paths[0] else ""
     blocks = [
         _head(report, width, paint),
         *(_leak(finding, width, paint, base) for finding in _leaks(report)[:_MOST_LEAKS]),

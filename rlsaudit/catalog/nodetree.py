@@ -147,20 +147,21 @@ def _plain(token: str) -> str | None:
 
 class _Reader:
     def __init__(self, tokens: list[str]) -> None:
-        self.tokens = tokens
+        self.size = len(tokens)
+        self.tokens = [*tokens, "", ""]  # looking ahead needs no bounds
         self.position = 0
 
     def take(self) -> str:
-        if self.position >= len(self.tokens):
+        if self.position >= self.size:
             raise NodeTreeError("text ends early")
         self.position += 1
         return self.tokens[self.position - 1]
 
     def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+        return self.tokens[self.position]
 
     def end(self) -> None:
-        if self.position != len(self.tokens):
+        if self.position != self.size:
             raise NodeTreeError("text goes on after the tree")
 
     def value(self, depth: int) -> Value:
@@ -187,7 +188,7 @@ class _Reader:
         while (token := tokens[position]) != "}":
             # The token after a name is always its value, even one that begins with a colon (an alias may).
             name = token[1:]
-            if token[0] != ":" or not name or name in fields:
+            if token[:1] != ":" or not name or name in fields:
                 raise NodeTreeError(f"{tag}: expected a field, found {token[:40]!r}")
             value = tokens[position + 1]
             if value not in _BRACKETS and tokens[position + 2] != "[":

@@ -18,7 +18,7 @@ from rlsaudit.probe.world import SHARED, Row, Tenant
 from rlsaudit.tenancy.model import Tenancy
 
 SCHEMA_FILE = "schema.sql"
-_VERSIONED = re.compile(r"^(SET transaction_timeout = .*|\\\\(un)?restrict .*)\n", re.MULTILINE)
+_VERSIONED = re.compile(r"^(SET transaction_timeout = .*|\\(un)?restrict .*)\n", re.MULTILINE)
 """Lines of pg_dump that older servers and psql do not know and that change nothing here."""
 
 

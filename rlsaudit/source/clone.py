@@ -14,6 +14,7 @@ from rlsaudit.catalog.model import Catalog, Membership, Role, Setting
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source import process
 from rlsaudit.source.dsn import parameters, redact
+from rlsaudit.source.extensions import STAND_INS
 from rlsaudit.source.files import SqlFile
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.server import ScratchServer
@@ -76,7 +77,7 @@ def _check_version(catalog: Catalog, server: ScratchServer) -> None:
 def _check_extensions(catalog: Catalog, connection: Connection, version: str) -> None:
     rows = connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
     available = {str(name) for (name,) in rows}
-    missing = sorted({extension.name for extension in catalog.extensions} - available)
+    missing = sorted({extension.name for extension in catalog.extensions} - available - STAND_INS.keys())
     if missing:
         raise NotTrustworthy(
             f"the scratch server (PostgreSQL {version}) lacks the target's extension {', '.join(missing)}; "

@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.deadline import Deadline
 from rlsaudit.source.dsn import redact
+from rlsaudit.source.extensions import STAND_INS, stand_in_for
 from rlsaudit.source.places import Places
 from rlsaudit.source.rewrite import Prepared, Refused, created_role, prepare, role_as_alteration
 from rlsaudit.source.script import Session, Statement
@@ -21,6 +22,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 _NO_ROLE = re.compile(r'role "(.*)" does not exist\Z', re.DOTALL)
 _ROLE_EXISTS = re.compile(r'role "(.*)" already exists\Z', re.DOTALL)
 _NO_EXTENSION = re.compile(r'extension "([^"]+)" is not available|control file ".*/([^"/]+)\.control"')
+_ABSENT_EXTENSION = re.compile(r'extension "([^"]+)" does not exist\Z')
 _COPY_LINE = re.compile(r"^COPY .*, line (\d+)", re.MULTILINE)
 _SUPERUSER = "postgres"
 _SHOWN = 100
@@ -124,6 +126,8 @@ class Executor:
                 exists = _ROLE_EXISTS.match(message) if error.sqlstate == "42710" else None
                 if exists and (rows := self._align_role(statement, prepared, exists.group(1))) is not None:
                     return rows
+                if (substitute := self._stand_in(prepared, error)) is not None:
+                    return substitute
                 missing = _NO_ROLE.search(message) if error.sqlstate in ("42704", "22023") else None
                 if missing is None or missing.group(1) in made:
                     raise self._failure(statement, prepared, error) from error
@@ -131,6 +135,19 @@ class Executor:
                 self._ensure_role(missing.group(1), f"{statement.file}:{statement.line}")
                 # Locking a relation makes the session look again; SET ROLE alone would not.
                 self._connection.execute("SELECT FROM pg_catalog.pg_roles LIMIT 0")
+
+    def _stand_in(self, prepared: Prepared, error: psycopg.Error) -> psycopg.Cursor[tuple[object, ...]] | None:
+        """What takes the place of a CREATE EXTENSION that the server cannot do, or of a remark about one."""
+        said = f"{error.diag.message_primary} {error.diag.message_detail or ''}"
+        lacking = _NO_EXTENSION.search(said) if prepared.words[:2] == ("create", "extension") else None
+        if lacking:
+            note = stand_in_for(self._connection, lacking.group(1) or lacking.group(2), prepared.text)
+            if note is None:
+                return None
+            self.note(note)
+            return self._connection.cursor()
+        about = _ABSENT_EXTENSION.match(error.diag.message_primary or "")
+        return self._connection.cursor() if about and about.group(1) in STAND_INS else None
 
     def _run(self, statement: Statement, prepared: Prepared) -> psycopg.Cursor[tuple[object, ...]]:
         connection = self._connection

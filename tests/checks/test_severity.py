@@ -103,6 +103,17 @@ def test_loose_conditions_are_found(schema: Make, condition: str, check: str, se
     assert not [f for f in made.findings() if f.check.startswith("RLS1")]
 
 
+def test_a_parent_without_row_security_protects_no_child(schema: Make) -> None:
+    made = schema(
+        PROTECTED
+        + "CREATE POLICY p ON invoices USING (EXISTS (SELECT FROM customers c"
+        + " WHERE c.tenant_id = invoices.tenant_id));"
+    )
+    assert not made.of("RLS102")
+    made.execute("ALTER TABLE customers DISABLE ROW LEVEL SECURITY; DROP POLICY tenant ON customers")
+    assert [f.severity for f in made.of("RLS102")] == ["critical"]
+
+
 def test_a_disabled_trigger_guards_nothing(schema: Make) -> None:
     made = schema(
         PROTECTED
