@@ -7,6 +7,7 @@ and hash of all rows, read by a privileged identity in the attack's own transact
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -60,6 +61,16 @@ def own_seen(transcript: Transcript, world: World, actor: str) -> bool:
     """True when a mark of ``actor`` itself stands in the rows."""
     cells = (cell for reply in transcript.replies for row in reply.rows for cell in row if cell is not None)
     return any(world.marks.get(text) == actor for cell in cells for text in (cell, *tokens(cell)))
+
+
+def sources(reply: Reply, world: World, actor: str) -> Counter[int]:
+    """Relation OID → how many foreign marks in the rows stand in it: the one they came from has the most."""
+    found: Counter[int] = Counter()
+    words = {word for row in reply.rows for cell in row if cell is not None for word in (cell, *tokens(cell))}
+    for word in words:
+        if world.marks.get(word, actor) not in (actor, SHARED):
+            found.update(world.homes.get(word, ()))
+    return found
 
 
 def _foreign(text: str, world: World, actor: str, program: str) -> str:

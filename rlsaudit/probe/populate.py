@@ -12,7 +12,7 @@ from rlsaudit.probe import ownership, plan
 from rlsaudit.probe.oracle import Digest, parse_digest
 from rlsaudit.probe.seed import Filled, Place, Seeded, Seeder
 from rlsaudit.probe.session import Reply
-from rlsaudit.probe.world import SHARED, Row, Tenant, World, marks
+from rlsaudit.probe.world import SHARED, Row, Tenant, World, homes, marks
 from rlsaudit.tenancy.model import Tenancy
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -75,11 +75,13 @@ def _describe(
         for owner, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), tenants):
             rows[relation.oid, owner].append(row)
     connection.execute("ANALYZE")
+    known = marks((*_owned_values(rows), *_common_values(tenancy, seeded)))
     return World(
         tenants=tenants,
         rows={place: tuple(found) for place, found in rows.items()},
         spare=_spare(tenants, seeded.proposed),
-        marks=marks((*_owned_values(rows), *_common_values(tenancy, seeded))),
+        marks=known,
+        homes=homes(known, rows),
         baseline=digest(connection),
         failures=seeded.failures,
     )

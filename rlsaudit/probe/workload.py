@@ -8,8 +8,9 @@ the search goes on until a whole round is clean.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hypothesis
 from hypothesis import strategies as st
@@ -45,6 +46,8 @@ class Step:
     relation: int
     command: str
     statement: str
+    joined: int = 0
+    """The other relation of a join."""
 
 
 class _Found(Exception):
@@ -139,13 +142,30 @@ def _run(arena: Arena, session: Session, tenant: Tenant, persona: Persona, progr
     for index, reply in enumerate(replies[: len(statements)]):
         evidence = oracle.taint([reply], (), arena.world, tenant.key, written)
         if evidence is not None:
-            return _leak(arena, session, tenant, persona, context, program[: index + 1], evidence)
+            shown = _read_from(arena, program[index], oracle.sources(reply, arena.world, tenant.key))
+            return _leak(arena, session, tenant, persona, context, (*program[:index], shown), evidence)
     if len(replies) == len(statements) + 2 and not transcript.failed:
         digest = oracle.parse_digest(replies[-1])
         evidence = oracle.changed(arena.world.baseline, digest, tenant.key, arena.known)
         if evidence is not None:
             return _leak(arena, session, tenant, persona, context, program, evidence)
     return None
+
+
+def _read_from(arena: Arena, step: Step, sources: Counter[int]) -> Step:
+    """Of a join, the side that the foreign values came through."""
+    if not step.joined or not sources:
+        return step
+    most = max(sources.values())
+    likely = {oid for oid, count in sources.items() if count == most}
+    if step.relation in likely:
+        return step
+    through = (oid for oid in (step.joined, step.relation) if oid in likely or _shows(arena, oid, likely))
+    return replace(step, relation=next(through, step.joined))
+
+
+def _shows(arena: Arena, view: int, relations: set[int]) -> bool:
+    return any(oid in relations for oid in arena.catalog.mentions("relation", view, "relation"))
 
 
 def _blamed(arena: Arena, program: Sequence[Step], evidence: oracle.Evidence) -> Step:
@@ -222,11 +242,14 @@ def _richer(arena: Arena, on: Target, by_relation: dict[int, Target]) -> list[St
     if on.deletable:
         removed = sql.SQL("DELETE FROM {} RETURNING {}").format(relation, listed)
         shapes.append(("DELETE", sql.SQL("WITH w AS ({}) SELECT * FROM w").format(removed)))
-    shapes += [("SELECT", joined) for joined in _joins(arena, on, on.relation, by_relation)]
-    return [Step(on.relation.oid, command, text(shape)) for command, shape in shapes]
+    plain_shapes = [Step(on.relation.oid, command, text(shape)) for command, shape in shapes]
+    joins = _joins(arena, on, on.relation, by_relation)
+    return [*plain_shapes, *(Step(on.relation.oid, "SELECT", text(join), other) for other, join in joins)]
 
 
-def _joins(arena: Arena, on: Target, relation: Relation, by_relation: dict[int, Target]) -> list[sql.Composed]:
+def _joins(
+    arena: Arena, on: Target, relation: Relation, by_relation: dict[int, Target]
+) -> list[tuple[int, sql.Composed]]:
     found = []
     for constraint in foreign_keys(arena.catalog, relation):
         other = by_relation.get(constraint.referenced)
@@ -237,11 +260,13 @@ def _joins(arena: Arena, on: Target, relation: Relation, by_relation: dict[int, 
             for here, there in column_pairs(arena.catalog, constraint)
         )
         for kind in ("JOIN", "RIGHT JOIN"):
-            found.append(
-                sql.SQL("SELECT {}, {} FROM {} AS a {} {} AS b ON {}").format(
-                    sql.SQL(", ").join(sql.Identifier("a", c) for c in on.readable),
-                    sql.SQL(", ").join(sql.Identifier("b", c) for c in other.readable),
-                    name(relation), sql.SQL(kind), name(other.relation), condition,
-                )
-            )  # fmt: skip
+            joined = sql.SQL("SELECT {}, {} FROM {} AS a {} {} AS b ON {}").format(
+                sql.SQL(", ").join(sql.Identifier("a", c) for c in on.readable),
+                sql.SQL(", ").join(sql.Identifier("b", c) for c in other.readable),
+                name(relation),
+                sql.SQL(kind),
+                name(other.relation),
+                condition,
+            )
+            found.append((other.relation.oid, joined))
     return found

@@ -35,6 +35,8 @@ class World:
     """Valid rows that were tried and rolled back, for INSERT."""
     marks: Mapping[str, str] = field(default_factory=dict)
     """Text that occurs in the rows of exactly one owner → that owner's label."""
+    homes: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """Mark → relations whose rows contain it."""
     baseline: Mapping[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
     """(relation OID, owner label) → row count and hash."""
     failures: Mapping[int, str] = field(default_factory=dict)
@@ -72,3 +74,14 @@ def marks(owned: Iterable[tuple[str, str | None]]) -> dict[str, str]:
             if any(c.isdigit() for c in text):
                 owner_of[text] = owner if owner_of.get(text, owner) == owner else None
     return {text: owner for text, owner in owner_of.items() if owner is not None}
+
+
+def homes(known: Mapping[str, str], rows: Mapping[tuple[int, str], Iterable[Row]]) -> dict[str, frozenset[int]]:
+    """Where each of the ``known`` marks stands."""
+    found: dict[str, set[int]] = {}
+    for (relation, _), stored in rows.items():
+        for value in (value for row in stored for value in row.values() if value is not None):
+            for text in (value, *tokens(value)):
+                if text in known:
+                    found.setdefault(text, set()).add(relation)
+    return {text: frozenset(relations) for text, relations in found.items()}
