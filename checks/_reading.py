@@ -13,8 +13,9 @@ from rlsaudit.checks._binding import Place, Reach, Reached, reach
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.model import COMMANDS, Command, Policy, Relation
-from rlsaudit.catalog.outcome import Condition, State, Way, ways
+from rlsaudit.catalog.outcome import Condition, Way, ways
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.simplify import State
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
 from rlsaudit.tenancy.model import ApplicationRole, Classified

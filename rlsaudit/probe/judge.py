@@ -103,7 +103,7 @@ def _not_alive(arena: Arena, relation: Relation, command: Command, tried: Tried,
     if command == "SELECT":
         cause = tried.error or tried.denied or "no persona saw its own rows"
         return "not covered", f"{_short(cause)}; check the context in rlsaudit.toml"
-    if tried.impossible and not (tried.empty or tried.denied):
+    if tried.impossible and not (tried.empty or tried.denied or tried.error):
         return "held", f"not possible: {_short(tried.impossible)}"
     refusal = tried.denied if _ROW_SECURITY in tried.denied else ""
     if refusal or tried.refused:

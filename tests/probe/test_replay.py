@@ -1,0 +1,79 @@
+"""Replay scripts of schemas whose names try to break out of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlsaudit.probe.replay import schema_script
+from rlsaudit.probe.run import replay_output
+
+NAMES = [
+    pytest.param('quo"te', id="quote"),
+    pytest.param("apo'strophe", id="apostrophe"),
+    pytest.param("back\\slash", id="backslash"),
+    pytest.param("co:lon :name :'lit' :\"id\"", id="colon"),
+    pytest.param("semi; DROP TABLE x; --", id="semicolon"),
+    pytest.param("dollar $$ $a$", id="dollar"),
+    pytest.param("\\gset \\! echo LEAK", id="psql command"),
+    pytest.param("new\nline\n\\echo LEAK", id="newline"),
+    pytest.param("ünï ☃", id="unicode"),
+    pytest.param("per%cent %s %I {} {0}", id="percent"),
+    pytest.param("/* comment", id="comment"),
+]
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _schema(name: str, predicate: str) -> str:
+    n = _identifier(name)
+    return f"""
+        CREATE ROLE {_identifier("app " + name)} LOGIN;
+        CREATE SCHEMA {n};
+        CREATE TABLE {n}.{n} ("tenant_id" int NOT NULL, {n} text NOT NULL, PRIMARY KEY (tenant_id, {n}));
+        ALTER TABLE {n}.{n} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY {n} ON {n}.{n} USING ({predicate});
+        GRANT USAGE ON SCHEMA {n} TO {_identifier("app " + name)};
+        GRANT SELECT, DELETE ON {n}.{n} TO {_identifier("app " + name)};
+    """
+
+
+OWN = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::int"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_names(schema, server, name) -> None:
+    leaky = schema(_schema(name, f"tenant_id > 0 OR {OWN}"))
+    result = leaky.probe()
+    assert {(f.property, f.confirmed) for f in result.findings} >= {("read", True), ("write", True)}
+    assert not [f for f in result.findings if not f.confirmed]
+    sound = schema(_schema(name, OWN).replace("CREATE ROLE", "-- CREATE ROLE", 1) if "\n" not in name else "SELECT 1" )
+    if "\n" not in name:
+        for finding in result.findings:
+            assert replay_output(server, finding.replay, sound.schema_script()).strip().splitlines() == ["HELD"]
+
+
+def test_nothing_of_a_replay_stays(schema, server) -> None:
+    leaky = schema(_schema("plain", "true"))
+    result = leaky.probe()
+    for finding in result.findings:
+        assert replay_output(server, finding.replay, result.schema).strip() == "LEAK"
+    with server.connect() as connection:
+        names = [str(name) for (name,) in connection.execute("SELECT datname FROM pg_database")]
+    assert not [name for name in names if name.startswith("rlsaudit_")]
+
+
+def test_roles_that_are_missing_are_made_and_dropped(schema, server) -> None:
+    """On another cluster the script makes the roles it needs, and takes them away again."""
+    leaky = schema(_schema("plain", "true") + "CREATE ROLE grp; GRANT grp TO \"app plain\";")
+    result = leaky.probe()
+    text = schema_script(server.dump_schema(leaky.name, data=True), leaky.catalog)
+    assert "CREATE ROLE" in text
+    from rlsaudit.source.server import ScratchServer
+
+    with ScratchServer(server.binary("postgres").parent) as elsewhere:
+        assert replay_output(elsewhere, result.findings[0].replay, text).strip() == "LEAK"
+        with elsewhere.connect() as connection:
+            roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").fetchall()
+    assert roles == [("postgres",)]
