@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Literal
 
-from rlsaudit import __version__
-from rlsaudit.catalog import snapshot
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
+from rlsaudit import describe
+from rlsaudit.catalog.model import COMMANDS
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import registry
 from rlsaudit.finding import SEVERITIES, Cell, Finding, at_least
-from rlsaudit.probe.run import ProbeResult
+from rlsaudit.pieces import Pieces
 from rlsaudit.prove.prove import Proof
-from rlsaudit.report import (
-    PolicyEntry,
-    PopulationEntry,
-    Provenance,
-    Report,
-    RoleEntry,
-    StandardEntry,
-    Timing,
-    Verdict,
-)
-from rlsaudit.tenancy.model import Classified, Tenancy
+from rlsaudit.report import PopulationEntry, Report, Timing, Verdict
+from rlsaudit.tenancy.model import Classified
 
 _LIMITS = (
     "A held cell means that the listed statements crossed nowhere, not that no statement can.",
@@ -38,27 +24,6 @@ _LIMITS = (
 )
 _AUDIT_LIMIT = "Audit only: nothing was executed, so every cell without a proof is not covered."
 _WRITES = ("read", "write", "forge")
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Everything a Report is made of."""
-
-    catalog: Catalog
-    tenancy: Tenancy
-    findings: tuple[Finding, ...]
-    proofs: tuple[Proof, ...]
-    probed: ProbeResult | None
-    notes: tuple[str, ...]
-    source: str
-    command: tuple[str, ...]
-    configuration_hash: str
-    seed: int
-    fail_on: str
-    scratch_version: str
-    started: datetime
-    seconds: float
-    phases: tuple[tuple[str, float], ...]
 
 
 def assemble(pieces: Pieces) -> Report:
@@ -83,17 +48,17 @@ def assemble(pieces: Pieces) -> Report:
         cells=cells,
         findings=findings,
         properties=probed.properties if probed else (),
-        policies=tuple(_policies(catalog)),
-        roles=tuple(_roles(catalog, pieces.tenancy)),
-        context=tuple(_context(pieces.tenancy)),
+        policies=tuple(describe.policies(catalog)),
+        roles=tuple(describe.roles(catalog, pieces.tenancy)),
+        context=tuple(describe.context(pieces.tenancy)),
         notes=(*pieces.notes, *(probed.notes if probed else ())),
         limits=_LIMITS if probed else (_AUDIT_LIMIT, *_LIMITS[1:]),
         statements=probed.statements if probed else 0,
         tenants=probed.tenants if probed else 0,
-        provenance=_provenance(pieces),
+        provenance=describe.provenance(pieces),
         timing=Timing(pieces.started.isoformat(timespec="seconds"), round(pieces.seconds, 3), pieces.phases),
         fail_on=pieces.fail_on,
-        standards=tuple(_standards(findings)),
+        standards=tuple(describe.standards(findings)),
     )
 
 
@@ -243,100 +208,3 @@ def _sentence(
     if audit_only:
         return "The audit noted no exceptions; nothing was executed"
     return f"No exceptions noted: {tested} table, command and role combinations held or are proven"
-
-
-def _policies(catalog: Catalog) -> Iterator[PolicyEntry]:
-    for policy in catalog.policies:
-        relation = catalog.find_relation(policy.relation)
-        if relation is not None:
-            roles = tuple(catalog.role_name(role) for role in policy.roles)
-            yield PolicyEntry(
-                relation.qualified,
-                policy.name,
-                policy.command,
-                policy.permissive,
-                roles,
-                policy.using,
-                policy.check,
-            )
-
-
-def _roles(catalog: Catalog, tenancy: Tenancy) -> Iterator[RoleEntry]:
-    """Application roles, whatever they can reach, and every role that row security does not bind."""
-    visibility = Visibility(catalog)
-    owned = Counter(catalog.relation(oid).owner for oid in tenancy.tenant_data())
-    application = {role.oid: role.why for role in tenancy.roles}
-    shown = {oid for role in tenancy.roles for oid in visibility.becomes(role.oid) | visibility.inherits(role.oid)}
-    guarded = [r for oid in tenancy.tenant_data() if (r := catalog.relation(oid)).rls_enabled]
-    for role in catalog.roles:
-        if role.oid in shown or role.superuser or role.bypassrls or owned[role.oid]:
-            why = next((why for relation in guarded if (why := visibility.exempt(role.oid, relation))), "")
-            yield _role(catalog, role, application, owned[role.oid], why)
-
-
-def _role(catalog: Catalog, role: Role, application: Mapping[int, str], owns: int, exempt: str) -> RoleEntry:
-    granted = [m for m in catalog.memberships if m.member == role.oid and m.role != PUBLIC]
-    return RoleEntry(
-        role.name,
-        role.login,
-        role.oid in application,
-        role.superuser,
-        role.bypassrls,
-        owns,
-        tuple(sorted(catalog.role_name(m.role) for m in granted if m.inherit)),
-        tuple(sorted(catalog.role_name(m.role) for m in granted if m.set)),
-        application.get(role.oid, ""),
-        exempt,
-    )
-
-
-def _context(tenancy: Tenancy) -> Iterator[str]:
-    yield tenancy.context.why
-    for persona in tenancy.context.personas:
-        yield f"{persona.name}: {'; '.join(persona.statements)}"
-
-
-def _standards(findings: tuple[Finding, ...]) -> Iterator[StandardEntry]:
-    """Every control that a check of this run, or a finding, speaks to."""
-    by_standard: dict[str, set[str]] = {}
-    for check in registry():
-        for standard in check.standards:
-            by_standard.setdefault(standard, set()).add(check.id)
-    for finding in findings:
-        for standard in finding.standards:
-            by_standard.setdefault(standard, set()).add(finding.check)
-    for standard in sorted(by_standard):
-        yield StandardEntry(standard, tuple(sorted(by_standard[standard])))
-
-
-def _provenance(pieces: Pieces) -> Provenance:
-    server = pieces.catalog.server
-    exempt = server.session_superuser or server.session_bypassrls
-    return Provenance(
-        tool_version=__version__,
-        source=pieces.source,
-        command=pieces.command,
-        configuration_hash=pieces.configuration_hash,
-        server_version=server.version,
-        scratch_version=pieces.scratch_version,
-        system_identifier=server.system_identifier,
-        database=server.database,
-        session_role=server.session_role,
-        session_exempt=exempt,
-        catalog_fingerprint=snapshot.fingerprint(pieces.catalog),
-        seed=pieces.seed,
-        runner_clock=pieces.started.isoformat(timespec="milliseconds"),
-        server_clock=server.clock,
-        python_version=platform.python_version(),
-        checks=tuple(check.id for check in registry()),
-        started_by=_started_by(),
-    )
-
-
-def _started_by() -> str:
-    """Who or what started the run, as the CI system says it, else the login name."""
-    if actor := os.environ.get("GITHUB_ACTOR"):
-        return f"GitHub Actions, {os.environ.get('GITHUB_REPOSITORY', '')}, run {os.environ.get('GITHUB_RUN_ID', '')}, {actor}"
-    if actor := os.environ.get("GITLAB_USER_LOGIN"):
-        return f"GitLab CI, {os.environ.get('CI_PROJECT_PATH', '')}, pipeline {os.environ.get('CI_PIPELINE_ID', '')}, {actor}"
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"

@@ -12,13 +12,14 @@ from typing import BinaryIO
 
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from rlsaudit.assemble import Pieces, assemble
+from rlsaudit.assemble import assemble
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import run_checks
 from rlsaudit.errors import NotTrustworthy, UsageError
+from rlsaudit.pieces import Pieces
 from rlsaudit.probe.run import ProbeResult, probe
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import Report

@@ -263,7 +263,8 @@ def _detector(
         if arena.visibility.may(role.oid, relation, "SELECT")
     }
     found = len(guarded & detected.seen)
-    blind = bool(unnoticed) or (bool(guarded) and not found)
+    tried = bool(guarded) and bool(arena.tenancy.context.personas)
+    blind = bool(unnoticed) or (tried and not found)
     if unnoticed:
         reason = f"rows removed from {', '.join(relation.qualified for relation in unnoticed)} went unnoticed"
     elif guarded:

@@ -113,6 +113,8 @@ def _numeric(column: Column, tenant: int, serial: int) -> Iterator[str]:
     banded = f"{tenant + 1}{serial:06d}"
     if whole >= len(banded):
         yield banded + ("." + f"{serial % 9 + 1}".ljust(scale, "0") if scale > 0 else "")
+    if whole <= 0:
+        yield f"0.{serial % 10**scale:0{scale}d}"
     yield from (str(serial % 10 ** min(max(whole, 1), 3) or 1), "1", "0", "0.5")
 
 
@@ -203,7 +205,7 @@ _BY_TYPE: dict[str, Callable[[Column, int, int], Iterator[str]]] = {
     "bit": _fixed("{bits}", "1", "0"), "bit varying": _fixed("{bits}", "1"), "tsvector": _fixed("{w}"), "tsquery": _fixed("{w}"),
     "xml": _fixed("<note>{w}</note>"), "point": _fixed("({t},{n})"), "box": _fixed("(({t},{n}),(0,0))"),
     "circle": _fixed("<({t},{n}),1>"), "line": _fixed("{{{t},1,{n}}}"), "lseg": _fixed("[({t},{n}),(0,0)]"),
-    "path": _fixed("[({t},{n}),(0,0)]"), "polygon": _fixed("(({t},{n}),(0,0),(1,1))"), "pg_lsn": _fixed("0/{n:08X}"),
+    "path": _fixed("[({t},{n}),(0,0)]"), "polygon": _fixed("(({t},{n}),(0,0),(1,1))"), "pg_lsn": _fixed("{t:X}/{n:08X}"),
     "int4range": _range("{n}", "{n}"), "int8range": _range("{n}", "{n}"), "numrange": _range("{n}", "{n}"),
     "daterange": _range("{year}-01-{d:02d}", "{year}-01-{d:02d}"),
     "tsrange": _range("{year}-01-{d:02d}", "{year}-01-{d:02d}"),

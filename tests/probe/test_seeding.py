@@ -11,6 +11,8 @@ CREATE ROLE n_app LOGIN;
 CREATE TYPE stage AS ENUM ('draft', 'sent', 'paid');
 CREATE DOMAIN sku AS text CHECK (VALUE ~ '^[A-Z]{3}-[0-9]{4}$');
 CREATE DOMAIN share AS numeric CHECK (VALUE > 0 AND VALUE <= 1);
+CREATE DOMAIN code AS varchar(4);
+CREATE DOMAIN letters AS text CHECK (VALUE ~ '^[[:upper:]]{3}$');
 CREATE DOMAIN mail AS text CHECK (VALUE ~ '^[^@ ]+@[^@ ]+\.[a-z]+$');
 CREATE TABLE tenants (tenant_id uuid PRIMARY KEY, slug varchar(12) NOT NULL UNIQUE CHECK (slug = lower(slug)), plan text NOT NULL CHECK (plan IN ('free', 'pro')));
 CREATE TABLE users (
@@ -51,7 +53,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.action NOT IN ('created', 'removed') THEN RAISE EXCEPTION 'unknown action'; END IF;
     IF NEW.amount > 1000 THEN RAISE EXCEPTION 'too much'; END IF; RETURN NEW; END $$;
 CREATE TRIGGER refuses BEFORE INSERT ON audits FOR EACH ROW EXECUTE FUNCTION refuse();
-CREATE TABLE settings (tenant_id uuid PRIMARY KEY REFERENCES tenants, document jsonb NOT NULL CHECK (jsonb_typeof(document) = 'object'), ip inet NOT NULL, days int4range NOT NULL, tags text[] NOT NULL, key bytea NOT NULL);
+CREATE TABLE settings (tenant_id uuid PRIMARY KEY REFERENCES tenants, document jsonb NOT NULL CHECK (jsonb_typeof(document) = 'object'), ip inet NOT NULL, days int4range NOT NULL, tags text[] NOT NULL, key bytea NOT NULL, code code NOT NULL, letters letters NOT NULL, fraction numeric(3, 3) NOT NULL);
 CREATE TABLE nodes (id int PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants, parent int NOT NULL REFERENCES nodes);
 CREATE TABLE first (id int PRIMARY KEY, tenant_id uuid NOT NULL, second int);
 CREATE TABLE second (id int PRIMARY KEY, tenant_id uuid NOT NULL, first int NOT NULL REFERENCES first);

@@ -64,11 +64,10 @@ def test_tenants_get_values_of_their_own(type_name) -> None:
     assert not {*first[:3]} & {*first[3:6]}
 
 
-def test_enum_and_domain(schema) -> None:
-    loaded = schema("CREATE TYPE e AS ENUM ('it''s', 'b'); CREATE DOMAIN d AS varchar(4); CREATE TABLE t (e e, d d);")
-    enum, domain = loaded.catalog.relations[0].columns
+def test_enum(schema) -> None:
+    loaded = schema("CREATE TYPE e AS ENUM ('it''s', 'b'); CREATE TABLE t (e e);")
+    (enum,) = loaded.catalog.relations[0].columns
     assert set(values.candidates(enum, 0, 1)) == {"it's", "b"}
-    assert all(len(value) <= 4 for value in values.candidates(domain, 1, 12345)[:1])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_mining_never_fails(text) -> None:
     assert all(isinstance(value, str) for value in from_patterns(text))
 
 
-@pytest.mark.parametrize("pattern", ["^[A-Z]{2}-[0-9]{4}$", "^\\d{3}$", "^(a|b)+c?$", "^[^@]+@[^@]+\\.[a-z]{2,}$"])
+@pytest.mark.parametrize("pattern", ["^[A-Z]{2}-[0-9]{4}$", "^\\d{3}$", "^(a|b)+c?$", "^[[:alpha:]]{2}[[:digit:]_-]+$", "^[^@]+@[^@]+\\.[a-z]{2,}$"])
 def test_matches_of_patterns_are_matches_on_the_server(schema, pattern) -> None:
     found = from_patterns(f"(x ~ '{pattern}'::text)")
     assert found
