@@ -53,6 +53,7 @@ def detect(arena: Arena, sessions: Iterable[tuple[int, Session]], guarded: Mappi
                 seen.add(key)
             if tried.leaks or any(before.get(place, rows) != rows for place, rows in tried.outputs.items()):
                 found.add(key)
+        session.close()  # its last transaction is still open and would keep the next role waiting for locks
     return Detected(frozenset(found), frozenset(seen))
 
 

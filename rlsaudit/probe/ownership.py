@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -108,6 +109,7 @@ def install(
             "SET row_security = on AS {}"
         ).format(sql.Identifier(SCHEMA), sql.Literal(f"BEGIN RETURN QUERY {body}; END"))
     )
+    _callable(connection, "digest()")
 
 
 def referrers(catalog: Catalog, relation: Relation) -> tuple[Relation, ...]:
@@ -141,6 +143,14 @@ def install_release(connection: psycopg.Connection[tuple[object, ...]], catalog:
             "CREATE FUNCTION {}.release(relation bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER "
             "SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS {}"
         ).format(sql.Identifier(SCHEMA), sql.Literal(f"BEGIN {body} END"))
+    )
+    _callable(connection, "release(bigint)")
+
+
+def _callable(connection: psycopg.Connection[tuple[object, ...]], signature: LiteralString) -> None:
+    """Let every role call it, also where default privileges take EXECUTE on new functions from PUBLIC."""
+    connection.execute(
+        sql.SQL("GRANT EXECUTE ON FUNCTION {}.{} TO PUBLIC").format(sql.Identifier(SCHEMA), sql.SQL(signature))
     )
 
 

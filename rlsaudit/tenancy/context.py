@@ -57,7 +57,7 @@ def _values(catalog: Catalog, reading: Reading, keys: Keys) -> dict[Source, tupl
         for column in relation.columns:
             found = _READS.findall(column.default or "")
             sources.update(Source(name.lower()) for name in found if name.lower() not in known)
-    return {source: _options(source, reading, keys) for source in sources if "." in source.setting}
+    return {source: _options(catalog, source, reading, keys) for source in sources if "." in source.setting}
 
 
 def _trusted(catalog: Catalog) -> tuple[int, ...]:
@@ -65,8 +65,14 @@ def _trusted(catalog: Catalog) -> tuple[int, ...]:
     return tuple(sorted({trigger.function for trigger in catalog.triggers}))
 
 
-def _options(source: Source, reading: Reading, keys: Keys) -> tuple[str, ...]:
-    constants = tuple(dict.fromkeys(literal(u.constant) for u in reading.uses if u.source == source and u.constant))
+def _options(catalog: Catalog, source: Source, reading: Reading, keys: Keys) -> tuple[str, ...]:
+    constants = tuple(
+        dict.fromkeys(
+            literal(u.constant)
+            for u in reading.uses
+            if u.source == source and u.constant and not _of_an_administrator(catalog, source, u.constant)
+        )
+    )
     if source in keys.tenant_sources:
         return (":tenant",)
     if source in keys.user_sources:
@@ -78,6 +84,12 @@ def _options(source: Source, reading: Reading, keys: Keys) -> tuple[str, ...]:
     if words.user_like(source.name):
         return (":user",)
     return constants or (":tenant",) if not words.role_like(source.name) else ("'user'",)
+
+
+def _of_an_administrator(catalog: Catalog, source: Source, constant: str) -> bool:
+    """Whether a value names a role that row security does not bind: no session that acts for a tenant says that."""
+    role = catalog.role_named(constant) if words.role_like(source.name) else None
+    return role is not None and (role.superuser or role.bypassrls)
 
 
 def _wrappers(
@@ -104,9 +116,13 @@ def _personas(values: Values, settings: tuple[str, ...], wrappers: tuple[Functio
         for source, options in sorted(values.items())
         if len(options) > 1 or options[0].startswith("'")
     ]
-    choices: list[dict[Source, str]] = [{}]
+    # The same claim in two places (a setting and a document) is one choice: a session does not contradict itself.
+    together: dict[tuple[str, tuple[str, ...]], list[Source]] = {}
     for source, options in roles:
-        choices = [{**chosen, source: option} for chosen in choices for option in options][:_PERSONAS]
+        together.setdefault((source.name.rpartition(".")[2], options), []).append(source)
+    choices: list[dict[Source, str]] = [{}]
+    for (_, options), sources in together.items():
+        choices = [{**chosen, **dict.fromkeys(sources, option)} for chosen in choices for option in options][:_PERSONAS]
     for chosen in choices:
         name = ", ".join(f"{source.name}={value}" for source, value in chosen.items() if len(values[source]) > 1)
         yield Persona(name or "tenant", tuple(_statements(values, chosen, settings, wrappers)))

@@ -54,7 +54,9 @@ def test_sql_that_fails_half_way(rlsaudit, tmp_path) -> None:
 
 
 def test_no_tenant_column(rlsaudit, tmp_path) -> None:
-    (tmp_path / "plain.sql").write_text("CREATE ROLE p_app LOGIN; CREATE TABLE t (a int, b text); GRANT SELECT ON t TO p_app;")
+    (tmp_path / "plain.sql").write_text(
+        "CREATE ROLE p_app LOGIN; CREATE TABLE t (a int, b text); GRANT SELECT ON t TO p_app;"
+    )
     _failed(rlsaudit("scan", "plain.sql"), 3, "no tenant key", "rlsaudit.toml")
     _nothing_written(tmp_path)
 

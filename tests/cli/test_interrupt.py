@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +27,9 @@ def test_interrupted_scan(number, code, phase, tmp_path, environment) -> None:
         temporary.rmdir()
 
 
-def _interrupt(number: int, code: int, phase: str, directory: Path, environment: dict[str, str], temporary: Path) -> None:
+def _interrupt(
+    number: int, code: int, phase: str, directory: Path, environment: dict[str, str], temporary: Path
+) -> None:
     arguments = _command("scan", path(demos()[0]), "--budget", "30")
     with subprocess.Popen(
         arguments, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -64,7 +65,7 @@ def _servers(place: Path) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = os.readlink(process / "cwd")
+            where = str((process / "cwd").readlink())
         except OSError:
             continue
         if where.startswith(f"{place}/") or f"{place}/" in line:

@@ -84,7 +84,10 @@ def test_canary_password_appears_nowhere(rlsaudit, sound, tmp_path) -> None:
     assert "hunter2-canary" not in (tmp_path / "snapshot.json").read_text()
     sound.write_text(f"{sound.read_text()} CREATE ROLE third PASSWORD 'hunter2-canary' NO_SUCH_OPTION;")
     assert rlsaudit("scan", sound).code == 2
-    for dsn in ("postgresql://u:hunter2-canary@/x?host=/nonexistent", "host=/nonexistent password='hunter2-canary' user=u"):
+    for dsn in (
+        "postgresql://u:hunter2-canary@/x?host=/nonexistent",
+        "host=/nonexistent password='hunter2-canary' user=u",
+    ):
         assert rlsaudit("scan", dsn).code == 3
     assert rlsaudit("scan", "mysql://u:hunter2-canary@h/x").code == 2
 

@@ -21,7 +21,9 @@ NO_GRANT = "permission denied for table u"
 
 
 def arena(*, kind="tenant", policies=("ALL",), granted=COMMANDS, relation="table", failures=None) -> Arena:
-    roles = tuple(Role(oid, name, False, True, False, False, True, False, False) for oid, name in ((OWNER, "o"), (APP, "app")))
+    roles = tuple(
+        Role(oid, name, False, True, False, False, True, False, False) for oid, name in ((OWNER, "o"), (APP, "app"))
+    )
     catalog = Catalog(
         Server("18", 180000, "1", "d", "postgres", True, True, False, ""),
         roles=roles,
@@ -70,9 +72,21 @@ CASES = [
     ("SELECT", Tried(3, empty=True), {"sensitive": True}, "not covered", "no persona saw its own rows"),
     ("SELECT", Tried(3, empty=True), {}, "not covered", "context"),
     ("SELECT", Tried(3, outputs=ROWS), {"sensitive": True}, "held", ""),
-    ("SELECT", Tried(3, error="infinite recursion detected in policy"), {"sensitive": True}, "not covered", "recursion"),
+    (
+        "SELECT",
+        Tried(3, error="infinite recursion detected in policy"),
+        {"sensitive": True},
+        "not covered",
+        "recursion",
+    ),
     ("SELECT", Tried(3, denied=NO_GRANT), {"sensitive": True}, "not covered", "permission denied"),
-    ("UPDATE", Tried(3, error="infinite recursion detected in policy"), {"sensitive": True}, "not covered", "recursion"),
+    (
+        "UPDATE",
+        Tried(3, error="infinite recursion detected in policy"),
+        {"sensitive": True},
+        "not covered",
+        "recursion",
+    ),
     ("UPDATE", Tried(3, denied=NO_GRANT), {"sensitive": True}, "not covered", "permission denied"),
     ("INSERT", Tried(3, denied=DENIED), {}, "held", "refused for own rows too"),
     ("INSERT", Tried(3, refused="a trigger says no"), {}, "not covered", "prove nothing"),
@@ -121,7 +135,9 @@ def test_nothing_vacuous_is_held(command, tried, sensitive) -> None:
     assert tried.trials, "held without a single statement"
     refused_by_policy = tried.denied == DENIED and not tried.alive
     spoke = tried.alive or any(tried.outputs.values()) or refused_by_policy
-    other = not tried.alive and command != "SELECT" and (tried.impossible or (sensitive and (tried.refused or tried.empty)))
+    other = (
+        not tried.alive and command != "SELECT" and (tried.impossible or (sensitive and (tried.refused or tried.empty)))
+    )
     assert spoke or other
     if tried.alive and not sensitive and command in ("UPDATE", "DELETE"):
         pytest.fail("held although the same statements cross nowhere without row security")

@@ -31,7 +31,9 @@ def test_marks() -> None:
     assert "please" not in WORLD.marks, "a word without a digit is no mark"
 
 
-VALUES = st.lists(st.tuples(st.sampled_from(["1", "11", SHARED]), st.text("ab01 -", min_size=0, max_size=9)), max_size=12)
+VALUES = st.lists(
+    st.tuples(st.sampled_from(["1", "11", SHARED]), st.text("ab01 -", min_size=0, max_size=9)), max_size=12
+)
 
 
 @given(VALUES, st.randoms(use_true_random=False))
@@ -69,7 +71,11 @@ def test_without_context_every_tenant_is_foreign() -> None:
     assert oracle.taint([rows("shared01")], [], WORLD, "", "") is None
 
 
-@given(st.text(" .,:(){}'\"", max_size=4), st.text(" .,:(){}'\"", max_size=4), st.lists(st.sampled_from(["qa00001x", "x", ""]), max_size=3))
+@given(
+    st.text(" .,:(){}'\"", max_size=4),
+    st.text(" .,:(){}'\"", max_size=4),
+    st.lists(st.sampled_from(["qa00001x", "x", ""]), max_size=3),
+)
 def test_foreign_mark_is_seen_wherever_it_stands(before, after, others) -> None:
     reply = rows(*others, f"{before}qb00001x{after}")
     assert oracle.taint([reply], [], WORLD, "1", "") is not None
@@ -125,4 +131,8 @@ def test_changed_exactly_when_another_known_owner_differs(before, after, actor) 
 
 def test_digest_rows() -> None:
     reply = Reply(rows=(("16384", "1", "2", "77"), ("16384", "", "1", "5"), ("16385", None, None, None)))
-    assert oracle.parse_digest(reply) == {(16384, "1"): ("2", "77"), (16384, SHARED): ("1", "5"), (16385, SHARED): ("0", "")}
+    assert oracle.parse_digest(reply) == {
+        (16384, "1"): ("2", "77"),
+        (16384, SHARED): ("1", "5"),
+        (16385, SHARED): ("0", ""),
+    }

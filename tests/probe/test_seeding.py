@@ -14,7 +14,9 @@ CREATE DOMAIN share AS numeric CHECK (VALUE > 0 AND VALUE <= 1);
 CREATE DOMAIN code AS varchar(4);
 CREATE DOMAIN letters AS text CHECK (VALUE ~ '^[[:upper:]]{3}$');
 CREATE DOMAIN mail AS text CHECK (VALUE ~ '^[^@ ]+@[^@ ]+\.[a-z]+$');
-CREATE TABLE tenants (tenant_id uuid PRIMARY KEY, slug varchar(12) NOT NULL UNIQUE CHECK (slug = lower(slug)), plan text NOT NULL CHECK (plan IN ('free', 'pro')));
+CREATE TABLE tenants (
+    tenant_id uuid PRIMARY KEY, slug varchar(12) NOT NULL UNIQUE CHECK (slug = lower(slug)),
+    plan text NOT NULL CHECK (plan IN ('free', 'pro')));
 CREATE TABLE users (
     tenant_id uuid NOT NULL REFERENCES tenants, user_id uuid, email mail NOT NULL, manager uuid,
     PRIMARY KEY (tenant_id, user_id), FOREIGN KEY (tenant_id, manager) REFERENCES users (tenant_id, user_id), UNIQUE (email));
@@ -34,7 +36,8 @@ CREATE TABLE lines (
     quantity int NOT NULL CHECK (quantity BETWEEN 1 AND 99), PRIMARY KEY (tenant_id, order_no, line_no),
     FOREIGN KEY (tenant_id, order_no) REFERENCES orders);
 CREATE TABLE bookings (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant_id uuid NOT NULL REFERENCES tenants, during tstzrange NOT NULL CHECK (NOT isempty(during)),
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant_id uuid NOT NULL REFERENCES tenants,
+    during tstzrange NOT NULL CHECK (NOT isempty(during)),
     EXCLUDE USING gist (during WITH &&));
 CREATE TABLE contacts (
     id int PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants, phone text, mail mail, is_primary boolean NOT NULL,
@@ -53,7 +56,10 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.action NOT IN ('created', 'removed') THEN RAISE EXCEPTION 'unknown action'; END IF;
     IF NEW.amount > 1000 THEN RAISE EXCEPTION 'too much'; END IF; RETURN NEW; END $$;
 CREATE TRIGGER refuses BEFORE INSERT ON audits FOR EACH ROW EXECUTE FUNCTION refuse();
-CREATE TABLE settings (tenant_id uuid PRIMARY KEY REFERENCES tenants, document jsonb NOT NULL CHECK (jsonb_typeof(document) = 'object'), ip inet NOT NULL, days int4range NOT NULL, tags text[] NOT NULL, key bytea NOT NULL, code code NOT NULL, letters letters NOT NULL, fraction numeric(3, 3) NOT NULL);
+CREATE TABLE settings (
+    tenant_id uuid PRIMARY KEY REFERENCES tenants, document jsonb NOT NULL CHECK (jsonb_typeof(document) = 'object'),
+    ip inet NOT NULL, days int4range NOT NULL,
+    tags text[] NOT NULL, key bytea NOT NULL, code code NOT NULL, letters letters NOT NULL, fraction numeric(3, 3) NOT NULL);
 CREATE TABLE nodes (id int PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES tenants, parent int NOT NULL REFERENCES nodes);
 CREATE TABLE first (id int PRIMARY KEY, tenant_id uuid NOT NULL, second int);
 CREATE TABLE second (id int PRIMARY KEY, tenant_id uuid NOT NULL, first int NOT NULL REFERENCES first);
@@ -70,7 +76,11 @@ def test_nasty_schema_is_filled(schema) -> None:
         wanted = got = 0
         lacking = {}
         for relation in plan.seedable(loaded.catalog, loaded.tenancy):
-            key = next(c for c in loaded.catalog.constraints_of(relation.oid) if c.kind == "primary key") if relation.name == "settings" else None
+            key = (
+                next(c for c in loaded.catalog.constraints_of(relation.oid) if c.kind == "primary key")
+                if relation.name == "settings"
+                else None
+            )
             each = 1 if loaded.tenancy.of(relation.oid).kind == "registry" or key else ROWS_PER_TENANT
             for tenant in world.tenants:
                 found = min(each, len(world.of(relation.oid, tenant.key)))
@@ -84,7 +94,9 @@ def test_nasty_schema_is_filled(schema) -> None:
         }
     assert wanted > 80
     assert got / wanted >= ENOUGH, (got, wanted, lacking)
-    empty_allowed = 1 if min(partitions["hashed_0"], partitions["hashed_1"]) == 0 else 0  # three keys may share a remainder
+    empty_allowed = (
+        1 if min(partitions["hashed_0"], partitions["hashed_1"]) == 0 else 0
+    )  # three keys may share a remainder
     assert sum(count == 0 for count in partitions.values()) <= empty_allowed, partitions
 
 

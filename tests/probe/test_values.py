@@ -18,7 +18,16 @@ SIZED = [
     "varchar(3)", "char(1)", "char(2)", "varchar(8)", "varchar(20)", "numeric(5,2)", "numeric(3,3)", "numeric(1,0)", "numeric(12)",
     "bit(4)", "varbit(2)", "time(0)", "timestamptz(3)", "text[]", "int[]", "uuid[]", "numeric(6,2)[]", "date[]", "jsonb[]",
 ]  # fmt: skip
-FEW_VALUES = {"boolean", "bit", "bit varying", "regclass", "regrole", "time without time zone", "time with time zone", "money"}
+FEW_VALUES = {
+    "boolean",
+    "bit",
+    "bit varying",
+    "regclass",
+    "regrole",
+    "time without time zone",
+    "time with time zone",
+    "money",
+}
 SERIALS = (1, 2, 27, 60, 251, 999, 5000, 70_000)
 
 
@@ -89,7 +98,10 @@ def test_mining_never_fails(text) -> None:
     assert all(isinstance(value, str) for value in from_patterns(text))
 
 
-@pytest.mark.parametrize("pattern", ["^[A-Z]{2}-[0-9]{4}$", "^\\d{3}$", "^(a|b)+c?$", "^[[:alpha:]]{2}[[:digit:]_-]+$", "^[^@]+@[^@]+\\.[a-z]{2,}$"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["^[A-Z]{2}-[0-9]{4}$", "^\\d{3}$", "^(a|b)+c?$", "^[[:alpha:]]{2}[[:digit:]_-]+$", "^[^@]+@[^@]+\\.[a-z]{2,}$"],
+)
 def test_matches_of_patterns_are_matches_on_the_server(schema, pattern) -> None:
     found = from_patterns(f"(x ~ '{pattern}'::text)")
     assert found

@@ -36,7 +36,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON shop.notes TO q_app;
 """
 
 
-
 @pytest.fixture
 def base() -> str:
     """Two relations, one role, nothing wrong; ends as the owner of the relations."""

@@ -58,7 +58,11 @@ def test_digest_that_leaves_a_relation_out_is_noticed(report, monkeypatch) -> No
 
     def forgetful(reply):
         digest = honest(reply)
-        return {place: value for place, value in digest.items() if place[0] != max(oid for oid, _ in digest)} if digest else digest
+        return (
+            {place: value for place, value in digest.items() if place[0] != max(oid for oid, _ in digest)}
+            if digest
+            else digest
+        )
 
     monkeypatch.setattr("rlsaudit.probe.populate.parse_digest", forgetful)
     found = report()

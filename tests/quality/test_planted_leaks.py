@@ -267,15 +267,25 @@ def test_sound_schema_leaks_nothing(base, schema) -> None:
 
 
 def _with_text_keys(base: str) -> str:
-    return base.replace("tenant_id integer", "tenant_id text").replace("RETURNS integer", "RETURNS text").replace("'')::integer", "'')")
+    return (
+        base.replace("tenant_id integer", "tenant_id text")
+        .replace("RETURNS integer", "RETURNS text")
+        .replace("'')::integer", "'')")
+    )
 
 
 def test_sound_schema_with_text_keys_leaks_nothing(base, schema) -> None:
     assert schema(_with_text_keys(base)).probe().findings == ()
 
 
-@pytest.mark.parametrize("compare", ["lower(tenant_id) = lower(shop.tenant())", "tenant_id LIKE shop.tenant()", "tenant_id ~ shop.tenant()"])
+@pytest.mark.parametrize(
+    "compare", ["lower(tenant_id) = lower(shop.tenant())", "tenant_id LIKE shop.tenant()", "tenant_id ~ shop.tenant()"]
+)
 def test_sloppy_comparison_of_text_keys(compare, base, schema) -> None:
     """Text keys are chosen so that a comparison that ignores case, or takes one for a pattern, confuses two of them."""
-    result = schema(f"{_with_text_keys(base)} DROP POLICY own ON shop.notes; CREATE POLICY own ON shop.notes USING ({compare});").probe()
-    assert [f for f in result.findings if (f.property, f.object, f.confirmed) == ("read", "shop.notes", True)], _said(result.findings)
+    result = schema(
+        f"{_with_text_keys(base)} DROP POLICY own ON shop.notes; CREATE POLICY own ON shop.notes USING ({compare});"
+    ).probe()
+    assert [f for f in result.findings if (f.property, f.object, f.confirmed) == ("read", "shop.notes", True)], _said(
+        result.findings
+    )

@@ -74,7 +74,11 @@ def test_everything_has_a_reason(loaded) -> None:
 
 def test_keys_and_paths(loaded) -> None:
     tenancy = loaded.tenancy
-    assert (tenancy.key_type, tenancy.user_type, tenancy.registry) == ("integer", "integer", loaded.oid("public.tenants"))
+    assert (tenancy.key_type, tenancy.user_type, tenancy.registry) == (
+        "integer",
+        "integer",
+        loaded.oid("public.tenants"),
+    )
     assert tenancy.key_columns[0] == "tenant_id"
     assert loaded.of("public.tenants").key == "id"
     assert (loaded.of("public.projects").key, loaded.of("public.projects").path) == ("tenant_id", ())
@@ -114,13 +118,20 @@ def test_no_policy_at_all_by_name(schema) -> None:
 
 
 def test_another_spelling_of_the_key(schema) -> None:
-    loaded = schema('CREATE TABLE a (customer_id int); CREATE TABLE b (customer_id int); CREATE TABLE c ("customerId" int);')
+    loaded = schema(
+        'CREATE TABLE a (customer_id int); CREATE TABLE b (customer_id int); CREATE TABLE c ("customerId" int);'
+    )
     assert loaded.of("public.c").key == "customerId"
 
 
 def test_nothing_to_go_by(schema) -> None:
-    loaded = schema("CREATE ROLE t_app; CREATE TABLE a (x int); CREATE TABLE b (y int); GRANT SELECT ON a TO t_app; GRANT DELETE ON b TO t_app;")
-    assert (loaded.of("public.a").kind, loaded.of("public.b").kind) == ("global", "unclassified") or loaded.tenancy.roles == ()
+    loaded = schema(
+        "CREATE ROLE t_app; CREATE TABLE a (x int); CREATE TABLE b (y int); GRANT SELECT ON a TO t_app; GRANT DELETE ON b TO t_app;"
+    )
+    assert (loaded.of("public.a").kind, loaded.of("public.b").kind) == (
+        "global",
+        "unclassified",
+    ) or loaded.tenancy.roles == ()
     assert loaded.tenancy.key_columns == ()
 
 

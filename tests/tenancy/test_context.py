@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlsaudit.probe.statement_text import acting
@@ -66,8 +68,6 @@ def test_claims_document(schema) -> None:
             AND owner_id = (current_setting('request.jwt.claims', true)::json ->> 'sub')::int);
         GRANT SELECT ON t TO x_app;""")
     (document,) = _effect(loaded, 0, "request.jwt.claims")
-    import json
-
     assert json.loads(document or "") == {"app_metadata": {"org_id": "7"}, "sub": "8"}
 
 
@@ -102,7 +102,8 @@ def test_no_policies_no_context(schema) -> None:
 def test_settings_read_by_functions_triggers_and_defaults(schema) -> None:
     loaded = schema(f"""{ROLE}
         CREATE FUNCTION tenant() RETURNS int LANGUAGE sql STABLE AS $$ SELECT current_setting('my.tenant_id', true)::int $$;
-        CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.actor := current_setting('my.user_id', true); RETURN NEW; END $$;
+        CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.actor := current_setting('my.user_id', true); RETURN NEW; END $$;
         CREATE TABLE t (tenant_id int, actor text, region text DEFAULT current_setting('my.region', true));
         CREATE TRIGGER fills BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fill();
         CREATE POLICY p ON t USING (tenant_id = tenant());

@@ -58,11 +58,15 @@ def test_hostile_names_round_trip(schema, tmp_path) -> None:
     changed = {oid for oid in inferred.relations if inferred.of(oid).kind != again.of(oid).kind}
     assert {loaded.catalog.relation(oid).name for oid in changed} == {"queue = 1"}
     same = {oid: c for oid, c in inferred.relations.items() if oid not in changed}
-    assert _essence(replace(again, relations={oid: again.of(oid) for oid in same})) == _essence(replace(inferred, relations=same))
+    assert _essence(replace(again, relations={oid: again.of(oid) for oid in same})) == _essence(
+        replace(inferred, relations=same)
+    )
 
 
 def test_comments_cannot_become_configuration(schema, tmp_path) -> None:
     loaded = schema(HOSTILE)
     text = as_toml(loaded.catalog, loaded.tenancy)
     for line in text.splitlines():
-        assert line == "" or line.startswith(("#", "roles = ", "[", "key = ", "name = ", "statements = ", "    \"", "]", "class = ", "reason = ")), line
+        assert line == "" or line.startswith(
+            ("#", "roles = ", "[", "key = ", "name = ", "statements = ", '    "', "]", "class = ", "reason = ")
+        ), line
