@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rlsaudit import config
+from rlsaudit import config, interrupt
 from rlsaudit.finding import SEVERITIES
 from rlsaudit.scan import Options, Progress
 
@@ -140,12 +140,13 @@ def merged(
 def _progress(quiet: bool) -> Progress:
     """A line that rewrites itself on a terminal, plain lines for a log, nothing when quiet."""
     if quiet:
-        return lambda what, done, of: None
+        return lambda what, done, of: interrupt.check()
     live = sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
     begun, last = time.monotonic(), ""
 
     def show(what: str, done: int, of: int) -> None:
         nonlocal last
+        interrupt.check()
         count = f" {done + 1}/{of}" if of > 1 else ""
         if live:
             click.echo(f"\r\x1b[K{what}{count} …", err=True, nl=False)

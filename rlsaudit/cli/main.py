@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 import click
 import psycopg
 
-from rlsaudit import __version__
+from rlsaudit import __version__, interrupt
 from rlsaudit.cli.audit import audit
 from rlsaudit.cli.checks import checks, explain
 from rlsaudit.cli.config import config
@@ -45,7 +43,7 @@ for _command in (scan, audit, probe, init, replay, report, snapshot, demo, expla
 
 def main() -> None:
     """Run the command line and exit.  No traceback for anything a user can cause; RLSAUDIT_DEBUG=1 shows them all."""
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt.watch()
     try:
         sys.exit(_run())
     except KeyboardInterrupt:
@@ -89,7 +87,3 @@ def _debug() -> None:
 def _say(line: str) -> None:
     one = " ".join(line.split())
     click.echo(f"rlsaudit: {redact(one)}", err=True)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

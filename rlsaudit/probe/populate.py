@@ -75,7 +75,7 @@ def _describe(
         for owner, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), tenants):
             rows[relation.oid, owner].append(row)
     connection.execute("ANALYZE")
-    known = marks((*_owned_values(rows), *_common_values(tenancy, seeded)))
+    known = marks((*_owned_values(rows, tenants), *_common_values(tenancy, seeded)))
     return World(
         tenants=tenants,
         rows={place: tuple(found) for place, found in rows.items()},
@@ -109,10 +109,14 @@ def _refresh_statement(view: Relation) -> psycopg.sql.Composed:
     return psycopg.sql.SQL("REFRESH MATERIALIZED VIEW {}").format(ownership.table(view))
 
 
-def _owned_values(rows: Mapping[tuple[int, str], list[Row]]) -> Iterator[tuple[str, str | None]]:
+def _owned_values(
+    rows: Mapping[tuple[int, str], list[Row]], tenants: tuple[Tenant, ...]
+) -> Iterator[tuple[str, str | None]]:
+    """(owner label, value); what triggers made for an owner that is none of the tenants counts as everybody's."""
+    known = {tenant.key for tenant in tenants}
     for (_, owner), found in rows.items():
         for row in found:
-            yield from ((owner, value) for value in row.values())
+            yield from ((owner if owner in known else SHARED, value) for value in row.values())
 
 
 def _common_values(tenancy: Tenancy, seeded: Seeded) -> Iterator[tuple[str, str | None]]:

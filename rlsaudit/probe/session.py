@@ -13,6 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGresult
 
+from rlsaudit import interrupt
 from rlsaudit.errors import NotTrustworthy
 
 # Outcomes by which the server says that row security or a privilege refused, rather than something else failing.
@@ -78,6 +79,7 @@ class Session:
                 pgconn.put_copy_end(b"rlsaudit sends no data")
                 continue
             replies.append(_reply(result))
+        interrupt.check()
         if pgconn.status == pq.ConnStatus.BAD:
             self.close()
             if replies and replies[-1].sqlstate[:2] not in ("08", "57", ""):

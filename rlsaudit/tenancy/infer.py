@@ -145,7 +145,8 @@ def _principal_columns(
 ) -> dict[int, tuple[str, ...]]:
     found: dict[int, set[str]] = {}
     for use in reading.uses:
-        if use.source in keys.user_sources and use.column:
+        # ``org_id IN (SELECT my_orgs())`` reads the user, but what the column holds is a tenant.
+        if use.source in keys.user_sources and use.column and keys.columns.get(use.relation, ("",))[0] != use.column:
             found.setdefault(use.relation, set()).add(use.column)
     for oid, classified in classes.items():
         if classified.kind == "principal":

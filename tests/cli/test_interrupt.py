@@ -27,6 +27,25 @@ def test_interrupted_scan(number, code, phase, tmp_path, environment) -> None:
         temporary.rmdir()
 
 
+@pytest.mark.parametrize(("number", "code"), CASES, ids=["SIGINT", "SIGTERM"])
+def test_signal_that_a_library_threw_away_is_raised_again(number, code) -> None:
+    """What a signal raises inside a notice handler is lost in the library that called it."""
+    script = f"""
+import os
+from rlsaudit import interrupt
+interrupt.watch()
+try:
+    os.kill(os.getpid(), {int(number)})
+except BaseException:
+    pass
+try:
+    interrupt.check()
+except KeyboardInterrupt:
+    raise SystemExit(130)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == code
+
+
 def _interrupt(
     number: int, code: int, phase: str, directory: Path, environment: dict[str, str], temporary: Path
 ) -> None:
