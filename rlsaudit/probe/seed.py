@@ -274,6 +274,7 @@ class Seeder:
         if classified.tenant_data and not classified.path and classified.key:
             fixed[classified.key] = tenant.key if tenant else None
         if tenant is not None:
+            fixed.update(self._tenancy.attributes.get(relation.oid, {}))
             fixed.update(self._principal(relation, tenant))
         for position, constraint in enumerate(plan.foreign_keys(self._catalog, relation)):
             problem = self._reference(relation, constraint, tenant, fixed, position)

@@ -10,6 +10,7 @@ from rlsaudit.catalog.model import Catalog, Function
 from rlsaudit.catalog.policies import settings_read
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
+from rlsaudit.tenancy.attributes import attribute_value
 from rlsaudit.tenancy.keys import Keys
 from rlsaudit.tenancy.model import Context, Persona
 from rlsaudit.tenancy.sources import ROLE, Reading, Source
@@ -79,8 +80,11 @@ def _options(catalog: Catalog, source: Source, reading: Reading, keys: Keys) -> 
         return (":user",)
     if words.role_like(source.name) and constants:
         return tuple(dict.fromkeys((*constants, "'user'")))
+    attribute = attribute_value(catalog, reading, keys, source)
     if words.tenant_like(source.name):
         return (":tenant",)
+    if attribute is not None and not words.user_like(source.name):
+        return (literal(attribute),)
     if words.user_like(source.name):
         return (":user",)
     return constants or (":tenant",) if not words.role_like(source.name) else ("'user'",)

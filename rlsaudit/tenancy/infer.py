@@ -7,17 +7,21 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from rlsaudit.catalog.expression import Cast, Column, Setting, walk
 from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import UsageError
 from rlsaudit.tenancy import words
+from rlsaudit.tenancy.attributes import attributes
 from rlsaudit.tenancy.classes import classify
 from rlsaudit.tenancy.context import infer_context
 from rlsaudit.tenancy.keys import Keys, find_keys
 from rlsaudit.tenancy.model import Classified, Context, RelationClass, Tenancy
 from rlsaudit.tenancy.roles import application_roles
-from rlsaudit.tenancy.sources import Reading, read
+from rlsaudit.tenancy.sources import Reading, Source, read
 
+_KEY_TYPES = ("uuid", "smallint", "integer", "bigint", "numeric")
 _LISTED = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -61,6 +65,7 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
         user_type=_user_type(catalog, reading, keys, classes),
         registry=keys.registry,
         principal_columns=_principal_columns(catalog, reading, keys, classes),
+        attributes=attributes(catalog, reading, keys),
         key_values=_key_values(catalog, keys),
         context=context,
         roles=roles,
@@ -104,8 +109,26 @@ def _key_type(catalog: Catalog, classes: Mapping[int, Classified], keys: Keys) -
         if classified.key and not classified.path and classified.tenant_data:
             column = catalog.relation(classified.relation).column(classified.key)
             if column is not None:
-                return _plain(column.base_type)
+                plain = _plain(column.base_type)
+                return _cast_to(catalog, keys) or plain if plain == "text" else plain
     return "text"
+
+
+def _cast_to(catalog: Catalog, keys: Keys) -> str | None:
+    """What policies cast a text key or its setting to: a key that is no such value would make every statement fail."""
+    types: Counter[str] = Counter()
+    for policy in catalog.policies:
+        key = keys.columns.get(policy.relation, ("",))[0]
+        for which in ("using", "check"):
+            predicate = policy_predicate(catalog, policy, which)
+            for part in walk(predicate) if predicate is not None else ():
+                if not isinstance(part, Cast) or part.type not in _KEY_TYPES:
+                    continue
+                inside = part.argument
+                named = isinstance(inside, Column) and inside.level == 0 and inside.name == key
+                set_ = isinstance(inside, Setting) and Source(inside.name) in keys.tenant_sources
+                types.update([part.type] if named or set_ else [])
+    return types.most_common(1)[0][0] if types else None
 
 
 def _plain(base_type: str) -> str:

@@ -98,6 +98,8 @@ class Tenancy:
     registry: int | None = None
     principal_columns: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Relation OID → columns that policies compare with the acting user."""
+    attributes: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Relation OID → columns that policies compare with other context (a region, say), and the value it is given."""
     key_values: tuple[str, ...] = ()
     """Tenant keys that the schema itself names (list partitions, say); seeding must use these."""
     context: Context = Context()

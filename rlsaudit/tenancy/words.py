@@ -14,7 +14,7 @@ _USER = re.compile(
     r"|assignee|rep|sender|uploader)_?(id|uuid|uid|key|name|ref)?$|^(sub|uid|created_?by|updated_?by|assigned_?to|owned_?by)$"
 )
 _ROLE = re.compile(
-    r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|region|feature)$"
+    r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|feature)$"
 )
 _INFRASTRUCTURE = re.compile(
     r"^(alembic_version|schema_migrations?|_?prisma_migrations|flyway_schema_history|databasechangelog(lock)?|goose_db_version"
