@@ -112,6 +112,8 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
 def _also(catalog: Catalog, told: Told) -> str:
     others = [command for command in told.commands if command != told.leak.command]
     by = f" Also by {' and '.join(others)}." if others else ""
+    roles = [role for role in told.roles if role != told.leak.role]
+    by += f" The same as {', '.join(roles)}." if roles else ""
     siblings = [catalog.relation(oid).qualified for oid in told.siblings]
     if not siblings:
         return by

@@ -42,8 +42,9 @@ def cells(
 def without_replay(catalog: Catalog, cells: tuple[Cell, ...], unconfirmed: Iterable[Told]) -> tuple[Cell, ...]:
     """A leak whose script did not show it again is no leak that can be reported, and no pass either."""
     places = {
-        (catalog.relation(oid).qualified, one.leak.role, command)
+        (catalog.relation(oid).qualified, role, command)
         for one in unconfirmed
+        for role in one.roles
         for oid in (one.leak.relation, *one.siblings)
         if catalog.find_relation(oid) is not None
         for command in one.commands

@@ -13,15 +13,16 @@ _ORDER = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "EXECUTE")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A leak to report, the commands that show the same, and the sibling partitions that do."""
+    """A leak to report, with the commands, the sibling partitions and the roles that show the same."""
 
     leak: Leak
     commands: tuple[str, ...]
     siblings: tuple[int, ...]
+    roles: tuple[str, ...]
 
 
 def worth_telling(catalog: Catalog, leaks: Iterable[Leak]) -> tuple[Told, ...]:
-    """Group leaks by door; carryover is the context's and so one finding per role.
+    """Group leaks by door, over all roles; carryover is the context's and so one finding.
 
     A relation that leaks under a valid context leaks without one too: that is not told twice.
     """
@@ -39,14 +40,13 @@ def worth_telling(catalog: Catalog, leaks: Iterable[Leak]) -> tuple[Told, ...]:
 
 def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     if leak.breaks == "carryover":
-        return (leak.role, leak.breaks)
+        return (leak.breaks,)
     relation = catalog.find_relation(leak.relation)
     place = (
         relation.parents[0] if relation is not None and relation.is_partition and relation.parents else leak.relation
     )
     direct = relation is not None and relation.is_partition
     return (
-        leak.role,
         leak.breaks,
         leak.function or place,
         direct,
@@ -68,4 +68,5 @@ def _told(group: list[Leak]) -> Told:
     first = min(group, key=_plainness)
     commands = sorted({leak.command for leak in group}, key=_ORDER.index)
     siblings = tuple(sorted({leak.relation for leak in group} - {first.relation}))
-    return Told(first, tuple(commands), siblings)
+    roles = tuple(sorted({leak.role for leak in group}))
+    return Told(first, tuple(commands), siblings, roles)

@@ -30,7 +30,9 @@ STAND_INS: dict[str, tuple[str, ...]] = {
         "pg_catalog.decode(pg_catalog.repeat(pg_catalog.md5(pg_catalog.random()::text), 64), 'hex'), 1, $1) $$",
         "digest(bytea, text) RETURNS bytea " + _HASH.format("$1"),
         "digest(text, text) RETURNS bytea " + _HASH.format("pg_catalog.convert_to($1, 'UTF8')"),
-        "crypt(text, text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT $2 || pg_catalog.md5($2 || $1) $$",
+        # crypt(password, hash) gives the hash again, as the real one does
+        "crypt(text, text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$ "
+        "SELECT pg_catalog.left($2, 32) || pg_catalog.md5(pg_catalog.left($2, 32) || $1) $$",
         "gen_salt(text) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT pg_catalog.md5(pg_catalog.random()::text) $$",
         "gen_salt(text, integer) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT pg_catalog.md5(pg_catalog.random()::text) $$",
     ),

@@ -35,7 +35,8 @@ def infer_context(
     if not settings:
         return Context(why="policies read no setting")
     wrappers = _wrappers(catalog, settings, roles, visibility)
-    personas = tuple(_personas(values, settings, wrappers))
+    # The plainest persona first: what leaks as an ordinary user needs no special value of a setting.
+    personas = tuple(sorted(_personas(values, settings, wrappers), key=lambda persona: "'user'" not in persona.name))
     said = "; ".join(
         f"{source} = {' or '.join(options)}" for source, options in sorted(values.items()) if source.setting != ROLE
     )
@@ -87,7 +88,11 @@ def _options(catalog: Catalog, source: Source, reading: Reading, keys: Keys) -> 
         return (literal(attribute),)
     if words.user_like(source.name):
         return (":user",)
-    return constants or (":tenant",) if not words.role_like(source.name) else ("'user'",)
+    if constants:
+        return constants
+    # What nothing is known of is not taken for the tenant where another value is.
+    known = words.role_like(source.name) or keys.tenant_sources or keys.user_sources
+    return ("'user'",) if known else (":tenant",)
 
 
 def _of_an_administrator(catalog: Catalog, source: Source, constant: str) -> bool:
