@@ -41,9 +41,7 @@ CREATE POLICY owner ON {table} AS RESTRICTIVE FOR DELETE TO app
 GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO app;
 GRANT SELECT, UPDATE (name, state) ON {table} TO reader;
 """
-VIEW = (
-    "CREATE VIEW {view} WITH (security_invoker) AS SELECT id, tenant_id FROM {table} WHERE state <> 'closed'"
-)
+VIEW = "CREATE VIEW {view} WITH (security_invoker) AS SELECT id, tenant_id FROM {table} WHERE state <> 'closed'"
 
 
 def build(connection: psycopg.Connection[Any], tables: int) -> None:

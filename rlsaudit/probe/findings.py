@@ -60,7 +60,7 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
 
 def attack_text(leak: Leak) -> str:
     """What crosses, as a person would type it: the visits, their context and the last statement."""
-    lines = [f"-- logged in as {leak.role}"]
+    lines = [f"-- logged in as {' '.join(leak.role.split())}"]
     for visit in leak.visits[:-1]:
         lines += [
             "BEGIN;",

@@ -19,9 +19,7 @@ _NUMBERS = itertools.count()
 Database = Callable[..., psycopg.Connection[Any]]
 
 
-@pytest.fixture(
-    scope="session", params=[None, *([_OTHER] if _OTHER else [])], ids=lambda path: path or "embedded"
-)
+@pytest.fixture(scope="session", params=[None, *([_OTHER] if _OTHER else [])], ids=lambda path: path or "embedded")
 def server(request: pytest.FixtureRequest) -> Iterator[ScratchServer]:
     with ScratchServer(Path(request.param) if request.param else None) as running:
         yield running
@@ -55,8 +53,6 @@ def nasty(server: ScratchServer) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(server.conninfo(dbname=name), autocommit=True) as connection:
         connection.execute(script)
         if server.major >= 18:
-            connection.execute(
-                "CREATE TABLE zoo.virtual_column (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)"
-            )
+            connection.execute("CREATE TABLE zoo.virtual_column (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL)")
             connection.execute("ALTER TABLE zoo.child ADD CONSTRAINT loose CHECK (id <> 7) NOT ENFORCED")
         yield connection

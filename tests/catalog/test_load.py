@@ -234,9 +234,7 @@ def test_rules(catalog: Catalog) -> None:
 
 
 def grants(catalog: Catalog, target: str) -> set[tuple[str, str, bool]]:
-    return {
-        (catalog.role_name(g.grantee), g.privilege, g.grantable) for g in catalog.grants if g.target == target
-    }
+    return {(catalog.role_name(g.grantee), g.privilege, g.grantable) for g in catalog.grants if g.target == target}
 
 
 def test_grants_at_every_level(catalog: Catalog) -> None:
@@ -256,9 +254,9 @@ def test_grants_at_every_level(catalog: Catalog) -> None:
     assert {("zoo_app", "CREATE", False), ("PUBLIC", "CONNECT", False)} <= grants(catalog, "database")
     assert ("zoo_app", "USAGE", False) in grants(catalog, "type")
     assert grants(catalog, "large object") == {("zoo_app", "SELECT", False)}
-    assert [
-        (g.parameter, g.privilege) for g in catalog.grants if g.target == "parameter" and g.grantee != 10
-    ] == [("app.tenant_id", "SET")]
+    assert [(g.parameter, g.privilege) for g in catalog.grants if g.target == "parameter" and g.grantee != 10] == [
+        ("app.tenant_id", "SET")
+    ]
 
 
 def test_an_owner_that_revoked_everything_has_no_grant(catalog: Catalog) -> None:
@@ -309,10 +307,7 @@ def test_publications(catalog: Catalog) -> None:
 
 
 def test_settings_without_secrets_and_without_other_databases(catalog: Catalog) -> None:
-    found = {
-        (catalog.role_name(s.role) if s.role else "", bool(s.database), s.name): s.value
-        for s in catalog.settings
-    }
+    found = {(catalog.role_name(s.role) if s.role else "", bool(s.database), s.name): s.value for s in catalog.settings}
     assert found["zoo_app", False, "app.mode"] == "a=b"
     assert found["zoo_app", True, "app.tenant_id"] == "7"
     assert found["", True, "work_mem"] == "8MB"

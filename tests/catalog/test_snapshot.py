@@ -41,9 +41,7 @@ def test_no_secret_is_saved(catalog: Catalog) -> None:
     assert "hunter2" not in save(catalog)
 
 
-def test_two_loads_are_saved_alike_but_for_the_clock(
-    nasty: psycopg.Connection[Any], catalog: Catalog
-) -> None:
+def test_two_loads_are_saved_alike_but_for_the_clock(nasty: psycopg.Connection[Any], catalog: Catalog) -> None:
     again = load_catalog(nasty)
     assert save(replace(again, server=catalog.server)) == save(catalog)
     assert fingerprint(again) == fingerprint(catalog)
@@ -148,14 +146,8 @@ def test_anything_else_is_refused_in_one_line(text: str, message: str) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_a_damaged_snapshot_never_raises_anything_but_usage_error(
-    catalog: Catalog, data: st.DataObject
-) -> None:
-    few = {
-        f.name: getattr(catalog, f.name)[:2]
-        for f in fields(Catalog)
-        if isinstance(getattr(catalog, f.name), tuple)
-    }
+def test_a_damaged_snapshot_never_raises_anything_but_usage_error(catalog: Catalog, data: st.DataObject) -> None:
+    few = {f.name: getattr(catalog, f.name)[:2] for f in fields(Catalog) if isinstance(getattr(catalog, f.name), tuple)}
     small = replace(catalog, **few, symbol_functions={}, symbol_operators={})
     text = save(small)
     start = data.draw(st.integers(0, len(text) - 1))

@@ -66,9 +66,7 @@ def build(connection: psycopg.Connection[Any], dice: random.Random, major: int) 
         )
     for _ in range(40):
         connection.execute(grant(dice, major))
-    connection.execute(
-        f"GRANT SELECT (ctid) ON one.t2 TO {dice.choice(ROLES)}"
-    )  # a system column counts for nothing
+    connection.execute(f"GRANT SELECT (ctid) ON one.t2 TO {dice.choice(ROLES)}")  # a system column counts for nothing
     for table in RELATIONS[:4]:
         connection.execute(f"ALTER TABLE {table} {dice.choice(['ENABLE', 'DISABLE'])} ROW LEVEL SECURITY")
         connection.execute(f"ALTER TABLE {table} {dice.choice(['FORCE', 'NO FORCE'])} ROW LEVEL SECURITY")
@@ -193,9 +191,7 @@ def test_columns_and_any_column(graph: Any) -> None:
     for relation in tables:
         for privilege in COLUMN_PRIVILEGES:
             ordinary = {role.oid for role in catalog.roles if not role.superuser}
-            expected_roles = {
-                r for r, t, p in usable if t == relation.oid and p == privilege and r in ordinary
-            }
+            expected_roles = {r for r, t, p in usable if t == relation.oid and p == privilege and r in ordinary}
             assert set(visibility.granted_roles(relation, privilege)) == expected_roles
 
 
@@ -209,9 +205,7 @@ def test_schemas(graph: Any) -> None:
     )
     names = ("one", "two", "public")
     found = {(r.oid, s, "USAGE") for r in catalog.roles for s in names if visibility.may_use_schema(r.oid, s)}
-    found |= {
-        (r.oid, s, "CREATE") for r in catalog.roles for s in names if visibility.may_create_in(r.oid, s)
-    }
+    found |= {(r.oid, s, "CREATE") for r in catalog.roles for s in names if visibility.may_create_in(r.oid, s)}
     assert expected == found
 
 
@@ -234,9 +228,7 @@ def test_roles_that_are_held_and_that_can_be_set(graph: Any) -> None:
     connection, catalog = graph
     visibility = Visibility(catalog)
     held = "SELECT a.oid, b.oid FROM pg_roles a, pg_roles b WHERE pg_has_role(a.oid, b.oid, %s)"
-    assert ask(connection, held, "USAGE") == {
-        (r.oid, o) for r in catalog.roles for o in visibility.inherits(r.oid)
-    }
+    assert ask(connection, held, "USAGE") == {(r.oid, o) for r in catalog.roles for o in visibility.inherits(r.oid)}
     settable = ask(connection, held, "SET" if catalog.server.major >= 16 else "MEMBER")
     assert settable == {(r.oid, o) for r in catalog.roles for o in visibility.becomes(r.oid)}
 

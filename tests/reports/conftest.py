@@ -55,9 +55,7 @@ def golden() -> Callable[[str, str], None]:
         path = HERE / "golden" / name
         if os.environ.get("UPDATE_GOLDEN"):
             path.write_text(text, encoding="utf-8", newline="\n")
-        assert text == path.read_text(encoding="utf-8"), (
-            f"{name} changed: look at it, then run with UPDATE_GOLDEN=1"
-        )
+        assert text == path.read_text(encoding="utf-8"), f"{name} changed: look at it, then run with UPDATE_GOLDEN=1"
 
     return compare
 
@@ -68,9 +66,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subproce
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     binary = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if binary is None:
-        pytest.skip(
-            "no Chromium is installed (apt-get install chromium), so the page was not opened in a browser"
-        )
+        pytest.skip("no Chromium is installed (apt-get install chromium), so the page was not opened in a browser")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         profile = tmp_path_factory.mktemp("profile")
@@ -80,8 +76,6 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subproce
             "--disable-sync",             "--hide-scrollbars",
             "--enable-logging=stderr", "--virtual-time-budget=3000", f"--user-data-dir={profile}",
         )  # fmt: skip
-        return subprocess.run(
-            [binary, *fixed, *arguments], capture_output=True, text=True, timeout=90, check=True
-        )
+        return subprocess.run([binary, *fixed, *arguments], capture_output=True, text=True, timeout=90, check=True)
 
     return run

@@ -77,9 +77,7 @@ def _population() -> tuple[PopulationEntry, ...]:
         _relation("billing.plans", "read by every tenant, no key", "no app privilege", class_="global"),
         _relation("billing.usage_events", key, kind="partitioned table"),
         _relation("billing.usage_events_2026_11", "partition of billing.usage_events", "leak"),
-        _relation(
-            "reporting.v_invoice_totals", "reads public.invoices", "leak", kind="view", owner="postgres"
-        ),
+        _relation("reporting.v_invoice_totals", "reads public.invoices", "leak", kind="view", owner="postgres"),
         _relation(
             "reporting.mv_revenue",
             "no key column",
@@ -87,12 +85,8 @@ def _population() -> tuple[PopulationEntry, ...]:
             kind="materialized view",
             class_="global",
         ),
-        _relation(
-            "ops.job_queue", "no tenant key found; payload is jsonb", "not covered", class_="unclassified"
-        ),
-        _relation(
-            "ops.schema_migrations", "name of a migration tool", "not tenant data", class_="infrastructure"
-        ),
+        _relation("ops.job_queue", "no tenant key found; payload is jsonb", "not covered", class_="unclassified"),
+        _relation("ops.schema_migrations", "name of a migration tool", "not tenant data", class_="infrastructure"),
         *(_relation(name, key) for name in HOSTILE),
     )
 
@@ -218,8 +212,7 @@ def _findings() -> tuple[Finding, ...]:
             "tenant A. Policy documents_upd checks the old "
             "row, and its WITH CHECK is true.",
             "forge",
-            "ALTER POLICY documents_upd ON public.documents\n  WITH CHECK "
-            "(account_id = app.current_account());",
+            "ALTER POLICY documents_upd ON public.documents\n  WITH CHECK (account_id = app.current_account());",
         ),
         probe(
             3,
@@ -228,8 +221,7 @@ def _findings() -> tuple[Finding, ...]:
             part,
             "SELECT",
             "app_readonly",
-            "app_readonly read rows of tenant A in billing.usage_events_2026_11, "
-            "which has no policy of its own.",
+            "app_readonly read rows of tenant A in billing.usage_events_2026_11, which has no policy of its own.",
             "read",
             f"ALTER TABLE {part} ENABLE ROW LEVEL SECURITY;\nREVOKE SELECT ON {part} FROM app_readonly;",
             False,
@@ -243,12 +235,8 @@ def _findings() -> tuple[Finding, ...]:
             object=view,
             relation=view,
             command="SELECT",
-            message=(
-                "reporting.v_invoice_totals belongs to postgres, a superuser, and lacks security_invoker."
-            ),
-            rationale=(
-                "A view checks privileges and row security as its owner unless security_invoker is set."
-            ),
+            message=("reporting.v_invoice_totals belongs to postgres, a superuser, and lacks security_invoker."),
+            rationale=("A view checks privileges and row security as its owner unless security_invoker is set."),
             fix=f"ALTER VIEW {view} SET (security_invoker = true);",
             standards=(*ACCESS, "CWE-284"),
         ),
@@ -275,12 +263,9 @@ def _findings() -> tuple[Finding, ...]:
             object=f"{HOSTILE[0]}",
             relation=HOSTILE[0],
             message=(
-                f"UNIQUE on {HOSTILE[0]} lets a tenant learn of another’s value "
-                f"{{{{7*7}}}} by an error \u202etxt.exe"
+                f"UNIQUE on {HOSTILE[0]} lets a tenant learn of another’s value {{{{7*7}}}} by an error \u202etxt.exe"
             ),
-            rationale=(
-                "A duplicate key error tells that the value exists.\nThe key should begin with the tenant."
-            ),
+            rationale=("A duplicate key error tells that the value exists.\nThe key should begin with the tenant."),
             fix=f"ALTER TABLE {HOSTILE[3]} DROP CONSTRAINT u; -- ' \x1b]0;title\x07",
             standards=("CWE-203",),
         ),
@@ -346,9 +331,7 @@ def _roles() -> tuple[RoleEntry, ...]:
         ),
         RoleEntry("support_admin", False, False, False, True, 0, (), (), "", "BYPASSRLS"),
         RoleEntry("owner_app", False, False, False, False, 14, (), (), "owner", "owner without FORCE"),
-        RoleEntry(
-            "migrator", True, False, False, False, 0, ("owner_app",), ("owner_app",), "runs migrations"
-        ),
+        RoleEntry("migrator", True, False, False, False, 0, ("owner_app",), ("owner_app",), "runs migrations"),
         RoleEntry("ev\u202eil</text><script>", True, False, False, False, 0, (), (), "{{7*7}}"),
     )
 
@@ -372,16 +355,10 @@ def rich() -> Report:
         findings=_findings(),
         properties=(
             PropertyResult("closed", "app_user", "leak", 96, "3 rows seen with the setting empty"),
-            PropertyResult(
-                "carryover", "app_user", "held", 40, "commit, rollback, DISCARD ALL, prepared plan, cursor"
-            ),
+            PropertyResult("carryover", "app_user", "held", 40, "commit, rollback, DISCARD ALL, prepared plan, cursor"),
             PropertyResult("carryover", "support_agent", "not covered", 0, "the role cannot log in"),
-            PropertyResult(
-                "interference", "app_user", "held", 210, "three worlds gave the same rows, tags and errors"
-            ),
-            PropertyResult(
-                "alive", "app_user", "held", 52, "own rows were read and changed in every relation"
-            ),
+            PropertyResult("interference", "app_user", "held", 210, "three worlds gave the same rows, tags and errors"),
+            PropertyResult("alive", "app_user", "held", 52, "own rows were read and changed in every relation"),
             PropertyResult("detector", "", "held", 6, "6 of 6 planted leaks were found"),
         ),
         policies=(
@@ -397,9 +374,7 @@ def rich() -> Report:
                 "(app.current_account() IS NOT NULL)",
                 None,
             ),
-            PolicyEntry(
-                HOSTILE[1], 'p"><img src=x>', "ALL", True, ("ev\u202eil",), "(k = '</script>\u202e')", None
-            ),
+            PolicyEntry(HOSTILE[1], 'p"><img src=x>', "ALL", True, ("ev\u202eil",), "(k = '</script>\u202e')", None),
         ),
         roles=_roles(),
         context=(
@@ -415,10 +390,7 @@ def rich() -> Report:
         tenants=3,
         provenance=provenance(),
         timing=timing(),
-        waivers=(
-            "W-07 RLS201 on role support_agent: SEC-412 moves it; approved by "
-            "security lead; expires 2026-11-30",
-        ),
+        waivers=("W-07 RLS201 on role support_agent: SEC-412 moves it; approved by security lead; expires 2026-11-30",),
         standards=(
             StandardEntry("SOC 2 CC6.1", ("RLS001", "RLS301")),
             StandardEntry("SOC 2 CC6.3", ("RLS201",)),
@@ -431,9 +403,7 @@ def rich() -> Report:
 def clean() -> Report:
     """Nothing found, nothing left out."""
     population = (
-        PopulationEntry(
-            "public.accounts", "table", "registry", "one row per tenant", "owner_app", "isolated"
-        ),
+        PopulationEntry("public.accounts", "table", "registry", "one row per tenant", "owner_app", "isolated"),
         PopulationEntry("public.notes", "table", "tenant", "column account_id", "owner_app", "isolated"),
     )
     proven: tuple[State, int, str] = (
@@ -458,9 +428,7 @@ def clean() -> Report:
         findings=(),
         properties=tuple(PropertyResult(name, "app_user", "held", 40, "as it should be") for name in names),
         policies=(
-            PolicyEntry(
-                "public.notes", "p", "ALL", True, ("app_user",), "(account_id = app.current_account())", None
-            ),
+            PolicyEntry("public.notes", "p", "ALL", True, ("app_user",), "(account_id = app.current_account())", None),
         ),
         roles=(RoleEntry("app_user", True, True, False, False, 0, (), (), "named in policies"),),
         notes=(),
@@ -471,9 +439,7 @@ def clean() -> Report:
 def large(relations: int = 5000, roles: int = 4) -> Report:
     """Many relations × ``roles`` × 4 commands, mostly held."""
     population = tuple(
-        PopulationEntry(
-            f"s{n % 20:02}.table_{n:05}", "table", "tenant", "column tenant_id", "owner_app", "isolated"
-        )
+        PopulationEntry(f"s{n % 20:02}.table_{n:05}", "table", "tenant", "column tenant_id", "owner_app", "isolated")
         for n in range(relations)
     )
     cells = tuple(

@@ -49,8 +49,7 @@ def test_matrix_is_drawn_and_hostile_names_are_inert(chromium: Chromium, page: P
     assert len(cells) == 20 * 12
     assert {"s-leak", "s-gap", "s-waived", "s-held", "s-proven", "s-nopriv"} == set(cells)
     assert (
-        'aria-label="UPDATE on public.documents as app_user: leak, 36 statements. a foreign row was returned"'
-        in text
+        'aria-label="UPDATE on public.documents as app_user: leak, 36 statements. a foreign row was returned"' in text
     )
     assert "<img" not in text and "<script>alert" not in text
 
@@ -73,9 +72,7 @@ def test_a_link_opens_its_finding(chromium: Chromium, page: Path) -> None:
     assert re.search(r'<details class="f panel" id="F-6" open', dom(chromium, page.as_uri() + "#F-6"))
 
 
-def test_light_and_dark_differ_and_narrow_screens_work(
-    chromium: Chromium, page: Path, tmp_path: Path
-) -> None:
+def test_light_and_dark_differ_and_narrow_screens_work(chromium: Chromium, page: Path, tmp_path: Path) -> None:
     shots = {}
     for name, query, size in (
         ("light", "?theme=light", "1440,900"),

@@ -127,9 +127,7 @@ def damaged(report: Report, path: str, value: object) -> str:
         ("policies.0.using", 3, "policies[0].using: expected str, got 3"),
     ],
 )
-def test_a_damaged_file_is_one_clear_line(
-    rich: Report, path: str, value: object, message: str | None
-) -> None:
+def test_a_damaged_file_is_one_clear_line(rich: Report, path: str, value: object, message: str | None) -> None:
     text = damaged(rich, path, value)
     if message is None:
         assert parse(text).findings[0].message == value
@@ -174,6 +172,4 @@ def test_rendering_again_from_the_file_gives_the_same_bytes(report: Report, name
     [form] = chosen([name])
     again = parse(dump(report))
     assert form.write(again).encode() == form.write(report).encode()
-    assert not re.search(r"0x[0-9a-f]{8,}", form.write(report)), (
-        "an object address would change from run to run"
-    )
+    assert not re.search(r"0x[0-9a-f]{8,}", form.write(report)), "an object address would change from run to run"

@@ -133,9 +133,7 @@ def test_without_scripts_the_page_says_what_is_missing(text: str) -> None:
 def test_controls_are_never_called_met(report: Report) -> None:
     page = render(report)
     section = re.search(r'<section id="controls">(.*?)</section>', page, re.DOTALL)
-    assert section and not re.search(
-        r"\b(met|satisfied|compliant|passed|effective)\b", section[1], re.IGNORECASE
-    )
+    assert section and not re.search(r"\b(met|satisfied|compliant|passed|effective)\b", section[1], re.IGNORECASE)
 
 
 def controls(page: str) -> dict[str, str]:
@@ -154,9 +152,7 @@ def test_control_results_follow_open_findings(text: str) -> None:
 
 
 def test_an_untrustworthy_run_concludes_nothing(clean: Report) -> None:
-    page = render(
-        replace(clean, verdict="not trustworthy", exit_code=3, reasons=("The detector missed a leak.",))
-    )
+    page = render(replace(clean, verdict="not trustworthy", exit_code=3, reasons=("The detector missed a leak.",)))
     assert "NOT TRUSTWORTHY" in page
     assert set(controls(page).values()) == {"No conclusion"}
 
@@ -180,9 +176,7 @@ def test_missing_run_level_properties_are_not_covered(clean: Report) -> None:
 
 
 def test_population_that_does_not_reconcile_is_said_in_red(clean: Report) -> None:
-    assert '<span class="red">3 in the catalog, 2 in this report' in render(
-        replace(clean, population_counted=3)
-    )
+    assert '<span class="red">3 in the catalog, 2 in this report' in render(replace(clean, population_counted=3))
 
 
 def test_a_run_without_cells_claims_nothing(clean: Report) -> None:
@@ -209,9 +203,7 @@ def edge_classes(page: str) -> list[str]:
     return re.findall(r'<path class="((?:inherit|set)(?: hot)?)"', figure[0])
 
 
-def role(
-    name: str, inherits: tuple[str, ...] = (), may_set: tuple[str, ...] = (), **changes: object
-) -> RoleEntry:
+def role(name: str, inherits: tuple[str, ...] = (), may_set: tuple[str, ...] = (), **changes: object) -> RoleEntry:
     plain = RoleEntry(name, False, False, False, False, 0, inherits, may_set)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -224,9 +216,7 @@ def test_attributes_are_reached_by_set_role_only(clean: Report) -> None:
         role("mid", may_set=("boss",)),
         role("boss", bypassrls=True),
     )
-    assert edge_classes(render(replace(clean, roles=roles))) == ["set hot", "set hot"], (
-        "the closure draws as two steps"
-    )
+    assert edge_classes(render(replace(clean, roles=roles))) == ["set hot", "set hot"], "the closure draws as two steps"
 
 
 def test_rights_of_an_owner_are_inherited(clean: Report) -> None:

@@ -22,9 +22,7 @@ def render(report: Report) -> str:
 
 
 def cases(report: Report) -> dict[tuple[str, str], ET.Element]:
-    return {
-        (c.attrib["classname"], c.attrib["name"]): c for c in ET.fromstring(render(report)).iter("testcase")
-    }
+    return {(c.attrib["classname"], c.attrib["name"]): c for c in ET.fromstring(render(report)).iter("testcase")}
 
 
 @pytest.fixture(params=["rich", "clean"])
@@ -47,15 +45,12 @@ def test_form_is_the_strict_one_of_jenkins(report: Report) -> None:
         '<testsuite tests="1" failures="0" errors="0"/>',
         '<testsuite name="a" tests="1" failures="0" errors="0" time="1e-05"/>',
         '<testsuite name="a" tests="1" failures="0" errors="0"><testcase name="b" file="c"/></testsuite>',
-        '<testsuite name="a" tests="1" failures="0" errors="0">'
-        '<testcase name="b"><properties/></testcase></testsuite>',
+        '<testsuite name="a" tests="1" failures="0" errors="0"><testcase name="b"><properties/></testcase></testsuite>',
     ],
 )
 def test_the_schema_can_say_no(suite: str) -> None:
     assert not xmlschema.XMLSchema(SCHEMA).is_valid(f"<testsuites>{suite}</testsuites>")
-    good = (
-        '<testsuite name="a" tests="1" failures="0" errors="0" time="0.001"><testcase name="b"/></testsuite>'
-    )
+    good = '<testsuite name="a" tests="1" failures="0" errors="0" time="0.001"><testcase name="b"/></testsuite>'
     assert xmlschema.XMLSchema(SCHEMA).is_valid(f"<testsuites>{good}</testsuites>")
 
 
@@ -69,9 +64,7 @@ def test_counts_are_those_a_parser_makes(report: Report) -> None:
 
 def test_no_two_cases_share_a_name(report: Report) -> None:
     """GitLab drops the second without a word."""
-    names = Counter(
-        (c.attrib["classname"], c.attrib["name"]) for c in ET.fromstring(render(report)).iter("testcase")
-    )
+    names = Counter((c.attrib["classname"], c.attrib["name"]) for c in ET.fromstring(render(report)).iter("testcase"))
     assert max(names.values()) == 1
 
 
@@ -97,9 +90,7 @@ def test_states_have_kinds(rich: Report) -> None:
     assert kinds["public.accounts", "commands without privilege"] == ["system-out"]
     assert kinds["RLS301", "reporting.v_invoice_totals SELECT"] == ["failure"]
     assert kinds["RLS201", "role support_agent"] == ["skipped"]
-    assert kinds["RLS104", "policy p on public.projects of public.projects"] == ["system-out"], (
-        "info is below medium"
-    )
+    assert kinds["RLS104", "policy p on public.projects of public.projects"] == ["system-out"], "info is below medium"
     assert kinds["RLS002", "no finding"] == [], "checks that found nothing are in it"
     assert kinds["isolation contract", "carryover as support_agent [carryover]"] == ["error"]
 
@@ -124,18 +115,14 @@ def test_every_finding_is_somewhere(rich: Report) -> None:
 
 
 @pytest.mark.parametrize(("code", "kind"), [(0, []), (1, ["failure"]), (2, ["error"]), (3, ["error"])])
-def test_the_file_is_red_exactly_when_the_exit_code_is_not_zero(
-    clean: Report, code: int, kind: list[str]
-) -> None:
+def test_the_file_is_red_exactly_when_the_exit_code_is_not_zero(clean: Report, code: int, kind: list[str]) -> None:
     told = cases(replace(clean, exit_code=code))
     red = [child.tag for case in told.values() for child in case if child.tag in ("failure", "error")]
     assert red == kind
 
 
 def test_names_do_not_change_with_outcomes(rich: Report) -> None:
-    quiet = replace(
-        rich, cells=tuple(replace(c, state="held") if c.state == "leak" else c for c in rich.cells)
-    )
+    quiet = replace(rich, cells=tuple(replace(c, state="held") if c.state == "leak" else c for c in rich.cells))
     assert {key for key in cases(rich) if "." in key[0]} == {key for key in cases(quiet) if "." in key[0]}
 
 

@@ -37,9 +37,7 @@ def test_no_line_is_wider_than_asked(report: Report, width: int) -> None:
 def test_a_terminal_obeys_nothing_in_it(rich: Report) -> None:
     bad = "\x1b]0;owned\x07\u202e\n"
     findings = tuple(replace(f, object=bad, check=bad, role=bad, command=bad, fix=bad) for f in rich.findings)
-    hostile = replace(
-        rich, findings=(*rich.findings, *findings), sentence=bad, reasons=(bad,), waivers=(bad,)
-    )
+    hostile = replace(rich, findings=(*rich.findings, *findings), sentence=bad, reasons=(bad,), waivers=(bad,))
     text = summary(hostile, paths=(f"out{bad}/report.html",))
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "⟨U+202E⟩" in text or "⟨U+001B⟩" in text
