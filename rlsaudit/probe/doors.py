@@ -9,6 +9,7 @@ from psycopg import sql
 
 from rlsaudit.catalog.model import Function
 from rlsaudit.probe import oracle
+from rlsaudit.probe import values as values_
 from rlsaudit.probe.leak import Leak, Visit
 from rlsaudit.probe.ownership import DIGEST
 from rlsaudit.probe.session import Session
@@ -17,8 +18,10 @@ from rlsaudit.probe.sweep import Arena
 from rlsaudit.probe.world import Tenant, World
 from rlsaudit.tenancy.model import Persona
 
-_CALLS = 12
+_CALLS = 24
 """Argument combinations tried per function, tenant and persona."""
+_NAMED = 8
+"""Words of a function's body that are tried as arguments."""
 
 
 def functions(arena: Arena, session: Session, role: int) -> Iterator[tuple[Function, Leak | None]]:
@@ -42,7 +45,8 @@ def _callable(function: Function) -> bool:
 
 
 def _calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> Iterator[str]:
-    pools = [_arguments(type_name, world, actor, victim) for type_name in function.argument_types]
+    named = tuple(word for word in values_.mine(function.source) if len(word) <= 40)[:_NAMED]
+    pools = [_arguments(type_name, world, actor, victim, named) for type_name in function.argument_types]
     called = sql.SQL("{}.{}").format(sql.Identifier(function.schema), sql.Identifier(function.name))
     for values in product(*pools):
         given = sql.SQL(", ").join(
@@ -55,8 +59,10 @@ def _calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> I
             yield text(sql.SQL("SELECT * FROM {}({}) AS called").format(called, given))
 
 
-def _arguments(type_name: str, world: World, actor: Tenant, victim: Tenant) -> tuple[str | None, ...]:
-    """Foreign values of the argument's type, the tenant's own, and NULL."""
+def _arguments(
+    type_name: str, world: World, actor: Tenant, victim: Tenant, named: tuple[str, ...]
+) -> tuple[str | None, ...]:
+    """Foreign values of the argument's type, the tenant's own, words that the function's body compares with, and NULL."""
     match type_name:
         case "uuid":
             fits = _is_uuid
@@ -69,12 +75,12 @@ def _arguments(type_name: str, world: World, actor: Tenant, victim: Tenant) -> t
         case "json" | "jsonb":
             return ("{}",)
         case _:
-            return (None,)
+            return (*named, None)
     foreign = [t for t, owner in world.marks.items() if owner == victim.key and fits(t) and t != victim.key]
     found = [t for t in (victim.key, victim.user, actor.key) if fits(t)]
     # What a search takes for everything, and what a function that runs its argument would run.
     general = ("", "%", "SELECT 1") if type_name in ("text", "character varying") else ()
-    return (*found, *foreign[:3], *general, None)
+    return tuple(dict.fromkeys((*found, *foreign[:3], *(named if general else ()), *general, None)))
 
 
 def _is_uuid(value: str) -> bool:
