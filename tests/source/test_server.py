@@ -21,6 +21,7 @@ PROGRAM = """
 import signal, sys, time
 from rlsaudit.source.server import ScratchServer
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 print("begin", flush=True)
 with ScratchServer() as server:
     print("up", flush=True)
