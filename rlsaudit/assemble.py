@@ -10,7 +10,7 @@ from typing import Literal
 from rlsaudit import describe
 from rlsaudit.catalog.model import COMMANDS
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.finding import SEVERITIES, Cell, Finding, at_least
+from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least
 from rlsaudit.pieces import Pieces
 from rlsaudit.prove.prove import Proof
 from rlsaudit.report import PopulationEntry, Report, Timing, Verdict
@@ -41,7 +41,7 @@ def assemble(pieces: Pieces) -> Report:
     return Report(
         verdict=verdict,
         exit_code=exit_code,
-        sentence=_sentence(verdict, population, cells, findings, distrust, audit_only=probed is None),
+        sentence=_sentence(verdict, population, cells, findings, distrust, pieces.fail_on, audit_only=probed is None),
         reasons=(*distrust, *failures),
         population=population,
         population_counted=catalog.population,
@@ -157,6 +157,9 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
     probed = pieces.probed
     if probed is None:
         return
+    if probed.unseeded:
+        yield f"No tenant could be created in the scratch copy: {probed.unseeded}. Nothing was tested."
+        return
     if probed.blind:
         yield (
             "The detector is blind: with row security switched off the probe still saw no foreign row, "
@@ -167,10 +170,14 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
             "No application role could reach even its own rows: the context is probably wrong; "
             "declare it under [context] in rlsaudit.toml."
         )
+    # A proof speaks of policies; what a trigger or a rule makes of the statement is another matter.
+    altered = {t.relation for t in pieces.catalog.triggers} | {r.relation for r in pieces.catalog.rules}
+    rewritten = {relation.qualified for relation in pieces.catalog.relations if relation.oid in altered}
     for cell in cells:
         proof = proofs.get((cell.relation, cell.role, cell.command))
         if (
             cell.state == "leak"
+            and cell.relation not in rewritten
             and proof
             and proof.verdict == "proven"
             and any(word in cell.reason.split("; ") for word in _WRITES)
@@ -180,7 +187,7 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
 
 
 def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, ...]) -> Iterator[str]:
-    bad = [f for f in findings if f.status == "open" and at_least(f.severity, pieces.fail_on)]  # type: ignore[arg-type]
+    bad = [f for f in findings if f.status == "open" and at_least(f.severity, pieces.fail_on)]
     if bad:
         counts = Counter(f.severity for f in bad)
         said = ", ".join(f"{counts[s]} {s}" for s in SEVERITIES if counts[s])
@@ -192,7 +199,7 @@ def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, 
 
 def _sentence(
     verdict: Verdict, population: tuple[PopulationEntry, ...], cells: tuple[Cell, ...], findings: tuple[Finding, ...],
-    distrust: tuple[str, ...], *, audit_only: bool,
+    distrust: tuple[str, ...], fail_on: Severity, *, audit_only: bool,
 ) -> str:  # fmt: skip
     if verdict == "not trustworthy":
         return f"No verdict: {distrust[0]}"
@@ -200,10 +207,10 @@ def _sentence(
     if leaking:
         return f"Tenant data is reachable across tenants in {leaking} of {len(population)} relations"
     if verdict == "exceptions":
-        worst = findings[0].severity if findings else ""
-        if any(cell.state == "not covered" for cell in cells) and not audit_only and not findings:
+        bad = [f for f in findings if f.status == "open" and at_least(f.severity, fail_on)]
+        if not bad:
             return "No leak was found, but not everything could be tested"
-        return f"Defects of severity {worst} stand open" if worst else "Exceptions noted"
+        return f"No leak was executed, but defects of severity {bad[0].severity} stand open"
     tested = sum(cell.state in ("held", "proven") for cell in cells)
     if audit_only:
         return "The audit noted no exceptions; nothing was executed"

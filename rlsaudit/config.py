@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from rlsaudit.errors import UsageError
-from rlsaudit.finding import SEVERITIES
+from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy.infer import Declared, DeclaredRelation
 from rlsaudit.tenancy.model import Context, Persona, RelationClass
 
@@ -43,7 +43,7 @@ class Config:
     """What the configuration file says; the command line's own options come on top."""
 
     declared: Declared = field(default_factory=Declared)
-    fail_on: str | None = None
+    fail_on: Severity | None = None
     seed: int | None = None
     budget: float | None = None
     formats: tuple[str, ...] = ()
@@ -91,9 +91,10 @@ def _parse(text: str, name: str) -> Config:
 def _build(table: Mapping[str, object], name: str, text: str) -> Config:
     try:
         _known(table, "")
-        fail_on = _optional(table, "fail_on", str)
-        if fail_on is not None and fail_on not in SEVERITIES:
-            raise UsageError(f"fail_on = {fail_on!r}: choose one of {', '.join(SEVERITIES)}")
+        asked = _optional(table, "fail_on", str)
+        fail_on = next((severity for severity in SEVERITIES if severity == asked), None)
+        if asked is not None and fail_on is None:
+            raise UsageError(f"fail_on = {asked!r}: choose one of {', '.join(SEVERITIES)}")
         budget = table.get("budget")
         if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
             raise UsageError("budget must be a number of seconds")

@@ -9,9 +9,11 @@ _pending = 0
 
 
 def watch() -> None:
-    """Handle SIGINT and SIGTERM from now on: KeyboardInterrupt and SystemExit, as soon as may be."""
+    """Handle SIGINT, SIGTERM and SIGHUP from now on: KeyboardInterrupt and SystemExit, as soon as may be."""
     signal.signal(signal.SIGINT, _arrived)
     signal.signal(signal.SIGTERM, _arrived)
+    if hasattr(signal, "SIGHUP"):  # a terminal that is closed must not leave the scratch directory behind
+        signal.signal(signal.SIGHUP, _arrived)
 
 
 def check() -> None:

@@ -10,6 +10,16 @@ from pathlib import Path
 from rlsaudit.errors import UsageError
 
 
+def check_writable(directory: Path) -> None:
+    """Raise UsageError now if reports could not be written there later; nothing is left behind but the directory."""
+    try:
+        existing = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error
+
+
 def write_all(directory: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     """Write ``files`` (relative name → text) into ``directory``; each appears atomically, mode 0600.
 

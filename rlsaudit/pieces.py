@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.finding import Finding
+from rlsaudit.finding import Finding, Severity
 from rlsaudit.probe.run import ProbeResult
 from rlsaudit.prove.prove import Proof
 from rlsaudit.tenancy.model import Tenancy
@@ -26,7 +26,7 @@ class Pieces:
     command: tuple[str, ...]
     configuration_hash: str
     seed: int
-    fail_on: str
+    fail_on: Severity
     scratch_version: str
     started: datetime
     seconds: float

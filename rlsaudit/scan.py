@@ -19,6 +19,7 @@ from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import run_checks
 from rlsaudit.errors import NotTrustworthy, UsageError
+from rlsaudit.finding import Severity
 from rlsaudit.pieces import Pieces
 from rlsaudit.probe.run import ProbeResult, probe
 from rlsaudit.prove.prove import Proof, prove
@@ -47,7 +48,7 @@ class Options:
     pg_bin: Path | None = None
     seed: int = 0
     budget: float = 5.0
-    fail_on: str = "medium"
+    fail_on: Severity = "medium"
     auditing: bool = True
     probing: bool = True
     command: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -13,7 +14,8 @@ from typing import Any, TypeVar
 import click
 
 from rlsaudit import config, interrupt
-from rlsaudit.finding import SEVERITIES
+from rlsaudit.errors import UsageError
+from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.scan import Options, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,7 +112,7 @@ def merged(
     quiet: bool,
     output_dir: Path | None = None,
     formats: str | None = None,
-    fail_on: str | None = None,
+    fail_on: Severity | None = None,
     seed: int | None = None,
     budget: float | None = None,
     probing: bool = True,
@@ -132,6 +134,8 @@ def merged(
         command=("rlsaudit", *sys.argv[1:]),
         configuration_hash=loaded.hash,
     )
+    if not math.isfinite(options.budget) or options.budget < 0:
+        raise UsageError(f"budget {options.budget}: give a number of seconds, 0 or more")
     names = tuple(n.strip() for n in formats.split(",") if n.strip()) if formats else loaded.formats or FORMATS
     directory = output_dir or Path(loaded.output_dir or OUTPUT)
     return Common(options, directory, names, _progress(quiet))

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from rlsaudit.cli.common import Common, clear_progress
-from rlsaudit.output import write_all
+from rlsaudit.output import check_writable, write_all
 from rlsaudit.probe.replay import SCHEMA_FILE
 from rlsaudit.report import Report, chosen, terminal_summary
 from rlsaudit.scan import Scanned, scan
@@ -21,6 +21,7 @@ REPLAY = "replay"
 def run(common: Common) -> int:
     """Scan, write the reports, print the summary; returns the exit code."""
     formats = chosen(common.formats)  # an unknown format ends the run before it starts
+    check_writable(common.output_dir)
     scanned = scan(common.options, common.progress)
     clear_progress()
     files = {one.filename: one.write(scanned.report) for one in formats}

@@ -7,7 +7,7 @@ write policies let through (PostgreSQL manual, CREATE POLICY, "Policies Applied 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from psycopg import sql
 from rlsaudit.catalog.model import Catalog, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.probe.ownership import primary_key
+from rlsaudit.probe.plan import column_pairs, foreign_keys
 from rlsaudit.probe.statement_text import columns, insert, literal, matching, name, text
 from rlsaudit.probe.world import Row, Tenant, World
 from rlsaudit.tenancy.model import Tenancy
@@ -171,10 +172,33 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
             yield "foreign", insert(on.relation, {**own, on.tenant_key: None})
         if on.tenant_key in own:
             yield "blind", insert(on.relation, {c: v for c, v in own.items() if c != on.tenant_key})
+        for other in world.others(tenant)[:1]:
+            for pointing in _pointing(on, world, other):
+                if set(pointing) <= set(own):
+                    yield "blind", insert(on.relation, {**own, **pointing})
     for other in world.others(tenant):
-        for row in _spare(on, world, other):
+        # Rows that are there already too: a trigger may turn an INSERT into an update of them.
+        for row in (*_spare(on, world, other), *_occupying(on, world, tenant, other)):
             yield "foreign", insert(on.relation, _permitted(row, on.insertable))
         yield from _upserts(on, world, other)
+
+
+def _occupying(on: Target, world: World, tenant: Tenant, other: Tenant) -> Iterator[dict[str, str | None]]:
+    """An own row under the identity of a row of ``other`` that is there already."""
+    key = next((found for oid in _stems(on) if (found := primary_key(on.catalog, on.catalog.relation(oid)))), ())
+    for own in _spare(on, world, tenant)[:1]:
+        for taken in _rows(on, world, other)[:1]:
+            yield {**own, **{column: taken.get(column) for column in key if column in own}}
+
+
+def _pointing(on: Target, world: World, other: Tenant) -> Iterator[dict[str, str | None]]:
+    """Foreign key columns, the tenant key not among them, with the values of a row of ``other``: the confused deputy."""
+    for constraint in foreign_keys(on.catalog, on.relation):
+        pairs = column_pairs(on.catalog, constraint)
+        if constraint.referenced == on.relation.oid or on.tenant_key in [here for here, _ in pairs]:
+            continue
+        for row in world.of(constraint.referenced, other.key)[:1]:
+            yield {here: row.get(there) for here, there in pairs}
 
 
 def _upserts(on: Target, world: World, other: Tenant) -> Made:
@@ -221,6 +245,19 @@ def _updates(on: Target, world: World, tenant: Tenant) -> Made:
                 )
                 yield "foreign", change
         yield from _moves(on, world, tenant, other)
+    for other in world.others(tenant)[:1]:
+        for pointing in _pointing(on, world, other):
+            if set(pointing) <= set(on.updatable):
+                yield "blind", _set(on, pointing)
+        # A column of the key's type may name the tenant that a trigger acts for.
+        key = on.relation.column(on.tenant_key) if on.tenant_key else None
+        for named in (c.name for c in on.relation.columns if key and c.base_type == key.base_type and c.name in plain):
+            yield "blind", _set(on, {named: other.key})
+
+
+def _set(on: Target, values: Mapping[str, str | None]) -> sql.Composed:
+    changes = (sql.SQL("{} = {}").format(sql.Identifier(c), literal(v)) for c, v in values.items())
+    return sql.SQL("UPDATE {} SET {}").format(name(on.relation), sql.SQL(", ").join(changes))
 
 
 def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:

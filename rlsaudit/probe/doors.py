@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice, product
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.model import Column, Function
 from rlsaudit.probe import oracle
 from rlsaudit.probe import values as values_
 from rlsaudit.probe.leak import Leak, Visit
@@ -29,8 +30,10 @@ def functions(arena: Arena, session: Session, role: int) -> Iterator[tuple[Funct
     for function in arena.catalog.functions:
         if not _callable(function) or not arena.visibility.may_execute(role, function):
             continue
-        for persona in arena.tenancy.context.personas:
+        for persona in (*arena.tenancy.context.personas, Persona("no context", ())):
             actor, victim = arena.world.tenants[:2]
+            if not persona.statements:
+                session.close()  # a setting that was ever set on a connection is '' for ever after, not NULL
             for call in islice(_calls(function, arena.world, actor, victim), _CALLS):
                 yield function, _call(arena, session, function, persona, actor, call)
 
@@ -73,11 +76,20 @@ def _arguments(
         case "boolean":
             return ("true", "false")
         case "json" | "jsonb":
-            return ("{}",)
+            # Every key that the body asks for, with the other tenant's values.
+            ids = [t for t, owner in world.marks.items() if owner == victim.key and (_is_uuid(t) or _is_integer(t))][:3]
+            keyed = (json.dumps(dict.fromkeys(named, value)) for value in (victim.key, *ids))
+            return (*keyed, "{}")
+        case _ if type_name.endswith("[]"):
+            inner = _arguments(type_name.removesuffix("[]"), world, actor, victim, ())
+            return (*("{" + value + "}" for value in inner if value and "," not in value), "{}", None)
         case _:
-            return (*named, None)
+            column = Column(1, "argument", type_name, 0, type_name, "", True, None)
+            return (*named, *values_.candidates(column, 1, 1)[:3], None)
     foreign = [t for t, owner in world.marks.items() if owner == victim.key and fits(t) and t != victim.key]
     found = [t for t in (victim.key, victim.user, actor.key) if fits(t)]
+    if fits is _is_integer:
+        found += [word for word in (*named, "0", "-1") if fits(word)]
     # What a search takes for everything, and what a function that runs its argument would run.
     general = ("", "%", "SELECT 1") if type_name in ("text", "character varying") else ()
     return tuple(dict.fromkeys((*found, *foreign[:3], *(named if general else ()), *general, None)))
@@ -99,22 +111,33 @@ def _call(
     arena: Arena, session: Session, function: Function, persona: Persona, actor: Tenant, call: str
 ) -> Leak | None:
     context = acting(persona, actor.key, actor.user)
+    acted = actor.key if context else ""
     transcript = session.transaction([*context, call, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
     at = len(context)
     if len(transcript.replies) <= at or any(reply.sqlstate for reply in transcript.replies[:at]):
         return None
     shown = transcript.replies[at : at + 1]
-    evidence = oracle.taint(shown, transcript.notices, arena.world, actor.key, " ".join((*context, call)))
+    evidence = oracle.taint(shown, transcript.notices, arena.world, acted, " ".join((*context, call)))
     if evidence is None and len(transcript.replies) == at + 3 and not transcript.failed:
         digest = oracle.parse_digest(transcript.replies[-1])
-        evidence = oracle.changed(arena.world.baseline, digest, actor.key, arena.known)
+        evidence = oracle.changed(arena.world.baseline, digest, acted, arena.known)
     if evidence is None:
         return None
     return Leak(
-        breaks=evidence.property, relation=evidence.relation or arena.world.holding(evidence.mark), command="EXECUTE", role=session.role,
-        actor=actor.key, owner=evidence.owner, channel=evidence.channel, visits=(Visit((call,), commit=False),),
-        context=context, mark=evidence.mark, changed=evidence.relation, persona=persona.name, function=function.oid,
-    )  # fmt: skip
+        breaks=evidence.property if context else "closed",
+        relation=evidence.relation or arena.world.holding(evidence.mark),
+        command="EXECUTE",
+        role=session.role,
+        actor=acted,
+        owner=evidence.owner,
+        channel=evidence.channel,
+        visits=(Visit((call,), commit=False),),
+        context=context,
+        mark=evidence.mark,
+        changed=evidence.relation,
+        persona=persona.name,
+        function=function.oid,
+    )
 
 
 def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int, Leak | None]]:

@@ -69,7 +69,9 @@ def _state(
     if classified.kind == "unclassified":
         return "not covered", f"unclassified: {classified.why}; declare its class in rlsaudit.toml"
     if not classified.tenant_data:
-        return "held", f"not tenant data ({classified.why}); no tenant's value came out of it"
+        seen = any(tried.outputs.values())
+        read = "no tenant's value came out of it" if seen else "no row was there to be read"
+        return "held", f"not tenant data ({classified.why}); {read}"
     if not tried.trials and relation.kind == "materialized view" and command != "SELECT":
         return "held", "not possible: a materialized view takes no rows"
     if not tried.trials:

@@ -9,7 +9,7 @@ from rlsaudit.catalog.model import Catalog, Constraint, Relation
 from rlsaudit.tenancy.model import Tenancy
 
 # Case twins, shared prefixes, LIKE wildcards and equal remainders: keys that a sloppy comparison confuses.
-_INTEGER_KEYS = ("1", "11", "101", "1001")
+_INTEGER_KEYS = ("1", "11", "17", "101")
 _UUID_KEYS = (
     "a0000000-0000-4000-8000-00000000000a",
     "a0000000-0000-4000-8000-00000000000b",
@@ -18,6 +18,7 @@ _UUID_KEYS = (
 )
 _TEXT_FAMILIES = (
     ("ten_1", "ten_11", "TEN_1", "tenx1"),
+    ("acme", "ACME", "acmex", "acm"),
     ("acme1", "acme11", "acme2", "acme12"),
     ("acme", "acmex", "globex", "acm"),
     ("1", "11", "101", "1001"),
@@ -41,7 +42,7 @@ def key_families(tenancy: Tenancy) -> tuple[tuple[str, ...], ...]:
     if named:
         filled = [tuple(dict.fromkeys((*named, *family))) for family in families]
         families = (*filled, *families)
-    return tuple(family[: TENANTS + (tenancy.key_type == "text")] for family in families)
+    return tuple(family[: TENANTS + (tenancy.key_type != "uuid")] for family in families)
 
 
 def user_values(tenancy: Tenancy, count: int) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ class ProbeResult:
     tenants: int
     blind: bool
     """The detector found nothing that it should have: the run is not trustworthy."""
+    unseeded: str = ""
+    """Why no tenant at all could be seeded."""
 
 
 @dataclass
@@ -125,7 +127,17 @@ def probe(
         ledger.programs,
         len(world.tenants),
         blind,
+        _unseeded(arena),
     )
+
+
+def _unseeded(arena: Arena) -> str:
+    """The server's last word on the tenant registry, when it holds no row of any tenant."""
+    root = arena.tenancy.registry
+    if root is None or any(arena.world.of(root, tenant.key) for tenant in arena.world.tenants):
+        return ""
+    relation = arena.catalog.relation(root)
+    return f"{relation.qualified}: {arena.world.failures.get(root, 'no row of it could be made')}"
 
 
 def _let_in(server: Scratch, database: str, catalog: Catalog, roles: Iterable[ApplicationRole]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from rlsaudit.tenancy.keys import Keys
 from rlsaudit.tenancy.model import TENANT_DATA, Classified, Step
 from rlsaudit.tenancy.sources import Reading
 
+_BARE = frozenset({"tenant", "org", "organization", "organisation", "customer", "workspace"})
 _WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 
@@ -175,5 +176,9 @@ def _rest(relation: Relation, roles: tuple[int, ...], visibility: Visibility) ->
         why = "no tenant key found, and an application role may write it"
         return Classified(relation.oid, "unclassified", why)
     reads = any(visibility.may(role, relation, "SELECT") for role in roles)
+    suspect = next((c.name for c in relation.columns if words.tenant_like(c.name) or c.name.lower() in _BARE), None)
+    if reads and suspect is not None:
+        why = f"an application role reads it, and column {suspect} looks like a tenant key that nothing confirms"
+        return Classified(relation.oid, "unclassified", why)
     why = "no tenant key; application roles may " + ("only read it" if reads else "not touch it")
     return Classified(relation.oid, "global", why)

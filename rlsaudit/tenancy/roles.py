@@ -34,12 +34,26 @@ def application_roles(
         # Whoever reads the catalog for this audit is not the application.
         candidates = [(role, why) for role, why in candidates if role.name != catalog.server.session_role]
     chosen = _without_owners(catalog, _without_bypass(_without_groups(visibility, candidates)))
+
+    def writes(role: Role) -> bool:
+        return any(visibility.may(role.oid, r, c) for r in relations for c in ("INSERT", "UPDATE", "DELETE"))
+
+    if not any(writes(role) for role, _ in chosen):
+        # Somebody fills these tables, and that is the application: a reader beside it is not.
+        chosen += [(role, why) for role, why in candidates if writes(role) and (role, why) not in chosen]
     ranked = sorted(chosen, key=lambda pair: (-sum(pair[0].oid in p.roles for p in catalog.policies), pair[0].name))
     notes: tuple[str, ...] = ()
     if len(ranked) > MOST:
         left = ", ".join(role.name for role, _ in ranked[MOST:])
         notes = (
             f"{len(ranked)} application roles were found and the first {MOST} tested; name others with --role: {left}",
+        )
+    passed = {oid for role, _ in chosen for oid in visibility.inherits(role.oid)}
+    omitted = [role.name for role, _ in candidates if role.oid not in passed]
+    if omitted:
+        notes += (
+            "These roles hold privileges on tenant data and were not tested, because they own the tables, bypass row security "
+            f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(omitted))}.",
         )
     return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
 
