@@ -12,7 +12,6 @@ from rlsaudit.finding import Property
 from rlsaudit.probe import oracle
 from rlsaudit.probe.attacks import Target, target
 from rlsaudit.probe.leak import Leak, Visit
-from rlsaudit.probe.ownership import DIGEST
 from rlsaudit.probe.session import Session
 from rlsaudit.probe.statement_text import acting, columns, insert, literal, name, text
 from rlsaudit.probe.sweep import Arena
@@ -98,7 +97,7 @@ def _attempt(
     statement: str,
     persona: str,
 ) -> Leak | None:
-    after = () if command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", DIGEST)
+    after = () if command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", arena.digest(relation.oid))
     transcript = session.transaction([*context, statement, *after])
     at = len(context)
     if len(transcript.replies) <= at or any(reply.sqlstate for reply in transcript.replies[:at]):
@@ -108,7 +107,7 @@ def _attempt(
     evidence = oracle.taint([shown], transcript.notices, arena.world, "", program)
     if evidence is None and after and len(transcript.replies) == at + 3 and not transcript.failed:
         digest = oracle.parse_digest(transcript.replies[-1])
-        evidence = oracle.changed(arena.world.baseline, digest, "", arena.known)
+        evidence = oracle.changed(arena.baseline(relation.oid), digest, "", arena.known)
     return _leak("closed", session, relation, command, context, statement, evidence, persona) if evidence else None
 
 

@@ -16,6 +16,13 @@ SCHEMA = "rlsaudit_oracle"
 DIGEST = f"SELECT * FROM {SCHEMA}.digest()"
 
 
+def digest_of(relations: Iterable[int] | None) -> str:
+    """The digest of some relations only; of all for None.  On a large schema the whole digest costs more than the attack."""
+    if relations is None:
+        return DIGEST
+    return f"SELECT * FROM {SCHEMA}.digest('{{{','.join(str(oid) for oid in sorted(relations))}}}')"
+
+
 def release(relation: Relation) -> str:
     """A statement that removes every row that refers to ``relation``, so that a foreign key cannot stand in for a policy."""
     return f"SELECT {SCHEMA}.release({relation.oid})"
@@ -87,7 +94,8 @@ def install(
     parts = [
         sql.SQL(
             "SELECT {oid}::bigint::text, COALESCE({owner}, {shared}), count(*)::text, "
-            "COALESCE(sum(hashtextextended(t::text, 0)), 0)::text FROM {only}{table} AS t GROUP BY 2"
+            "COALESCE(sum(hashtextextended(t::text, 0)), 0)::text FROM {only}{table} AS t "
+            "WHERE $1 IS NULL OR {oid} = ANY ($1) GROUP BY 2"
         )
         .format(
             oid=sql.Literal(relation.oid),
@@ -104,12 +112,34 @@ def install(
     connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(sql.Identifier(SCHEMA)))
     connection.execute(
         sql.SQL(
-            "CREATE FUNCTION {}.digest() RETURNS TABLE(relation text, owner text, rows text, hash text) "
+            "CREATE FUNCTION {}.digest(wanted bigint[] DEFAULT NULL) RETURNS TABLE(relation text, owner text, rows text, hash text) "
             "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp "
             "SET row_security = on AS {}"
         ).format(sql.Identifier(SCHEMA), sql.Literal(f"BEGIN RETURN QUERY {body}; END"))
     )
-    _callable(connection, "digest()")
+    _callable(connection, "digest(bigint[])")
+
+
+def reach(catalog: Catalog, relation: Relation) -> frozenset[int] | None:
+    """Relations whose rows a statement on ``relation`` can change: itself, its partition tree, and through foreign keys.
+
+    None, meaning any, for a view and wherever a trigger or a rule may carry the change further.
+    """
+    found = {relation.oid}
+    queue = [relation]
+    while queue:
+        one = queue.pop()
+        near = (
+            *(catalog.find_relation(oid) for oid in one.parents),
+            *catalog.children_of(one.oid),
+            *referrers(catalog, one),
+        )
+        for other in near:
+            if other is not None and other.oid not in found:
+                found.add(other.oid)
+                queue.append(other)
+    altered = {trigger.relation for trigger in catalog.triggers} | {rule.relation for rule in catalog.rules}
+    return None if found & altered or not relation.holds_rows else frozenset(found)
 
 
 def referrers(catalog: Catalog, relation: Relation) -> tuple[Relation, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.probe import oracle
 from rlsaudit.probe.attacks import Attack, Target, attacks, target
 from rlsaudit.probe.leak import Leak, Tried, Visit
-from rlsaudit.probe.ownership import DIGEST, referrers, release
+from rlsaudit.probe.ownership import digest_of, reach, referrers, release
 from rlsaudit.probe.session import DENIED, Reply, Session, Transcript
 from rlsaudit.probe.statement_text import acting
 from rlsaudit.probe.world import World
@@ -45,6 +46,26 @@ class Arena:
         """Relations with cells: all but sequences, composite leftovers and what extensions own."""
         return tuple(r for r in self.catalog.relations if r.kind != "sequence" and r.extension is None)
 
+    def reach(self, relation: int) -> frozenset[int] | None:
+        """See ``ownership.reach``."""
+        if relation not in self._reached:
+            self._reached[relation] = reach(self.catalog, self.catalog.relation(relation))
+        return self._reached[relation]
+
+    def digest(self, relation: int) -> str:
+        """The statement that shows what an attack on ``relation`` may have changed."""
+        return digest_of(self.reach(relation))
+
+    def baseline(self, relation: int) -> oracle.Digest:
+        """What that statement gives before any attack."""
+        within = self.reach(relation)
+        stored = self.world.baseline
+        return stored if within is None else {place: one for place, one in stored.items() if place[0] in within}
+
+    @cached_property
+    def _reached(self) -> dict[int, frozenset[int] | None]:
+        return {}
+
     @property
     def known(self) -> frozenset[str]:
         return frozenset(tenant.key for tenant in self.world.tenants)
@@ -72,13 +93,13 @@ def _cell(arena: Arena, session: Session, on: Target, command: Command) -> Tried
 def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
     context = acting(persona, attack.tenant.key, attack.tenant.user)
     without: frozenset[int] = frozenset()
-    transcript = _run(session, context, attack)
+    transcript = _run(arena, session, context, attack)
     failed = transcript.failed
     if failed is not None and failed.sqlstate == "23503" and attack.command in ("UPDATE", "DELETE"):
         # A row that is still referred to cannot be judged: take the referring rows away and try again.
         relation = arena.catalog.relation(attack.relation)
         without = frozenset(child.oid for child in referrers(arena.catalog, relation))
-        transcript = _run(session, context, attack, (release(relation), DIGEST))
+        transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
     tried.trials += 1
     judged = _split(transcript, len(context), attack, released=bool(without))
     if judged is None:
@@ -94,7 +115,7 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
         key_column = (arena.tenancy.of(attack.relation).key or "") if evidence else ""
     if evidence is None and after is not None:
-        evidence = oracle.changed(before or arena.world.baseline, after, attack.tenant.key, arena.known)
+        evidence = oracle.changed(before or arena.baseline(attack.relation), after, attack.tenant.key, arena.known)
     if evidence is not None:
         tried.leaks.append(
             Leak(
@@ -116,8 +137,10 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         )
 
 
-def _run(session: Session, context: tuple[str, ...], attack: Attack, first: tuple[str, ...] = ()) -> Transcript:
-    after = () if attack.command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", DIGEST)
+def _run(
+    arena: Arena, session: Session, context: tuple[str, ...], attack: Attack, first: tuple[str, ...] = ()
+) -> Transcript:
+    after = () if attack.command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", arena.digest(attack.relation))
     return session.transaction([*first, *context, attack.statement, *after])
 
 
