@@ -12,6 +12,7 @@ from rlsaudit.probe.leak import Leak
 from rlsaudit.probe.replay import SeedRow, Stage, fingerprint_query, statements
 from rlsaudit.probe.statement_text import text
 from rlsaudit.probe.sweep import PEEK
+from rlsaudit.probe.world import SHARED
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -79,11 +80,13 @@ def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:
 def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:
     """The fewest rows with which ``leak`` still shows.
 
-    A leak of several visits needs commits, and one without a context a connection that never had any: their rows are
-    left as they are.
+    A leak of several visits needs commits: its rows are those of the tenants that take part.  One without a context
+    needs a connection that never had any, and keeps its rows where the schema insists on a context to store them.
     """
     candidates = tuple(one for one in rows if one.relation.oid not in leak.without)
-    if len(leak.visits) > 1 or leak.channel == "notice" or (stage.guarded and not leak.actor):
+    if len(leak.visits) > 1:
+        return tuple(one for one in candidates if one.owner in (leak.owner, leak.actor, SHARED))
+    if leak.channel == "notice" or (stage.guarded and not leak.actor):
         return candidates
 
     def fails(subset: Sequence[SeedRow]) -> bool:

@@ -39,8 +39,11 @@ def application_roles(
         return any(visibility.may(role.oid, r, c) for r in relations for c in ("INSERT", "UPDATE", "DELETE"))
 
     if not any(writes(role) for role, _ in chosen):
-        # Somebody fills these tables, and that is the application: a reader beside it is not.
-        chosen += [(role, why) for role, why in candidates if writes(role) and (role, why) not in chosen]
+        # Somebody fills these tables, and that is the application: a reader beside it is not.  An owner that cannot log
+        # in is not it either: migrations become that role.
+        owners = {relation.owner for relation in relations}
+        missed = [(role, why) for role, why in candidates if (role, why) not in chosen and writes(role)]
+        chosen += [(role, why) for role, why in missed if role.login or role.oid not in owners]
     ranked = sorted(chosen, key=lambda pair: (-sum(pair[0].oid in p.roles for p in catalog.policies), pair[0].name))
     notes: tuple[str, ...] = ()
     if len(ranked) > MOST:

@@ -16,7 +16,8 @@ CREATE TABLE u (tenant_id int); ALTER TABLE u OWNER TO own_er;
     ("sql", "expected"),
     [
         pytest.param("GRANT SELECT ON t TO app;", {"app"}, id="owner excluded"),
-        pytest.param("ALTER ROLE own_er LOGIN; GRANT SELECT ON t TO app;", {"app"}, id="owner with login excluded"),
+        pytest.param("ALTER ROLE own_er LOGIN; GRANT SELECT, INSERT ON t TO app;", {"app"}, id="owner with login excluded"),
+        pytest.param("ALTER ROLE own_er LOGIN; GRANT SELECT ON t TO app;", {"app", "own_er"}, id="owner that alone writes"),
         pytest.param("ALTER ROLE own_er LOGIN;", {"own_er"}, id="only the owner"),
         pytest.param("CREATE ROLE grp; GRANT SELECT ON t TO grp; GRANT grp TO app;", {"app"}, id="group tested through its member"),
         pytest.param(
