@@ -18,6 +18,8 @@ from rlsaudit.tenancy.model import Classified
 
 _LIMITS = (
     "A held cell means that the listed statements crossed nowhere, not that no statement can.",
+    "Functions were called with seeded, foreign and mined arguments; one that needs others to leak was not seen to.",
+    "What takes several statements to reach (an own row that points at another tenant's, then a view) is found by chance only.",
     "Proofs are about policies: they say nothing of views, functions, triggers, foreign keys or TRUNCATE.",
     "Not tested: timing, logical replication, backups, other databases of the cluster, and how the application sets its context.",
     "Whether one tenant's rows can be sensed through constraints (interference) is not tested.",
