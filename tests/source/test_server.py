@@ -18,14 +18,16 @@ from rlsaudit.source import binaries
 from rlsaudit.source.server import ScratchServer
 
 PROGRAM = """
-import signal, sys, time
+import time
+from rlsaudit import interrupt
 from rlsaudit.source.server import ScratchServer
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
+interrupt.watch()  # as the command line does: Python loses what a signal raises inside a callback of a C library
 print("begin", flush=True)
 with ScratchServer() as server:
     print("up", flush=True)
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)
+        interrupt.check()
 """
 
 
