@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from rlsaudit.finding import Property
 from rlsaudit.probe.oracle import Channel
-from rlsaudit.probe.world import Tenant
 
 Place = tuple[int, str, str, Property]
 """(relation or function OID, command, role, property)"""
@@ -117,7 +116,3 @@ def _cost(leak: Leak) -> tuple[int, int, int, int]:
         {"rows": 0, "digest": 0, "error": 1, "notice": 2}[leak.channel] + 3 * ("rlsaudit_peek" in leak.statement),
         len(leak.statement),
     )
-
-
-def label(tenant: Tenant | None) -> str:
-    return tenant.key if tenant is not None else ""
