@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.probe.statement_text import name
 from rlsaudit.probe.world import SHARED, Tenant
 from rlsaudit.tenancy.model import Classified, Step, Tenancy
 
@@ -26,10 +27,6 @@ def digest_of(relations: Iterable[int] | None) -> str:
 def release(relation: Relation) -> str:
     """A statement that removes every row that refers to ``relation``, so that a foreign key cannot stand in for a policy."""
     return f"SELECT {SCHEMA}.release({relation.oid})"
-
-
-def table(relation: Relation) -> sql.Composed:
-    return sql.SQL("{}.{}").format(sql.Identifier(relation.schema), sql.Identifier(relation.name))
 
 
 def owner(catalog: Catalog, classified: Classified, tenants: Iterable[Tenant], alias: str = "t") -> sql.Composable:
@@ -59,7 +56,7 @@ def _through(catalog: Catalog, path: tuple[Step, ...], key: str, alias: str, dep
     )
     return sql.SQL("(SELECT {} FROM {} AS {} WHERE {} LIMIT 1)").format(
         _through(catalog, path[1:], key, parent, depth + 1),
-        table(catalog.relation(step.relation)),
+        name(catalog.relation(step.relation)),
         sql.Identifier(parent),
         joined,
     )
@@ -102,7 +99,7 @@ def install(
             owner=owner(catalog, tenancy.of(relation.oid), tenants),
             shared=sql.Literal(SHARED),
             only=_only(relation),
-            table=table(relation),
+            table=name(relation),
         )
         .as_string(connection)
         for relation in digested(catalog, tenancy)
@@ -162,7 +159,7 @@ def install_release(connection: psycopg.Connection[tuple[object, ...]], catalog:
     branches = [
         sql.SQL("IF relation = {} THEN {} END IF;").format(
             sql.Literal(relation.oid),
-            sql.SQL(" ").join(sql.SQL("DELETE FROM {};").format(table(child)) for child in children),
+            sql.SQL(" ").join(sql.SQL("DELETE FROM {};").format(name(child)) for child in children),
         )
         for relation in digested(catalog, tenancy)
         if (children := referrers(catalog, relation))
@@ -198,7 +195,7 @@ def owned_rows(
         sql.Literal(SHARED),
         sql.SQL(", ").join([*columns]) if columns else sql.SQL("NULL"),
         _only(relation),
-        table(relation),
+        name(relation),
     )
     names = [column.name for column in relation.columns]
     return [(str(row[0]), dict(zip(names, row[1:], strict=False))) for row in connection.execute(query)]  # type: ignore[arg-type]

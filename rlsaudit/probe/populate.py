@@ -12,6 +12,7 @@ from rlsaudit.probe import ownership, plan
 from rlsaudit.probe.oracle import Digest, parse_digest
 from rlsaudit.probe.seed import Filled, Place, Seeded, Seeder
 from rlsaudit.probe.session import Reply
+from rlsaudit.probe.statement_text import name
 from rlsaudit.probe.world import SHARED, Row, Tenant, World, homes, marks
 from rlsaudit.tenancy.model import Tenancy
 
@@ -106,7 +107,7 @@ def _refresh(connection: Connection, catalog: Catalog) -> None:
 
 
 def _refresh_statement(view: Relation) -> psycopg.sql.Composed:
-    return psycopg.sql.SQL("REFRESH MATERIALIZED VIEW {}").format(ownership.table(view))
+    return psycopg.sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name(view))
 
 
 def _owned_values(
