@@ -22,10 +22,13 @@ from rlsaudit.catalog.model import (
     DefaultPrivilege,
     Dependency,
     Extension,
+    ForeignServer,
     Function,
     Grant,
     Index,
+    LargeObjects,
     Membership,
+    Parameter,
     Policy,
     Publication,
     Relation,
@@ -35,7 +38,9 @@ from rlsaudit.catalog.model import (
     Server,
     Setting,
     Symbol,
+    SystemGrant,
     Trigger,
+    UserMapping,
 )
 from rlsaudit.errors import NotTrustworthy, UsageError
 
@@ -113,15 +118,17 @@ def _load(cursor: Cursor) -> Catalog:
     relations = _relations(cursor, {oid: name for name, _, _, members, _ in extensions for oid in members})
     functions = _functions(cursor, {oid: name for name, _, _, _, members in extensions for oid in members})
     policies = _policies(cursor)
-    operators, called, types = _symbols(cursor, policies, functions)
+    constraints = tuple(_constraint(row) for row in _rows(cursor, dialect.constraints))
+    indexes = tuple(_index(row) for row in _rows(cursor, queries.INDEXES))
+    operators, called, types = _symbols(cursor, _trees(relations, constraints, indexes, policies, functions))
     return Catalog(
         server=server,
         roles=tuple(Role(*row) for row in _rows(cursor, queries.ROLES)),
         memberships=tuple(Membership(*row) for row in _rows(cursor, dialect.memberships)),
         schemas=tuple(Schema(*row) for row in _rows(cursor, queries.SCHEMAS)),
         relations=relations,
-        constraints=tuple(_constraint(row) for row in _rows(cursor, dialect.constraints)),
-        indexes=tuple(_index(row) for row in _rows(cursor, queries.INDEXES)),
+        constraints=constraints,
+        indexes=indexes,
         policies=policies,
         functions=functions,
         triggers=tuple(_trigger(row) for row in _rows(cursor, queries.TRIGGERS)),
@@ -131,6 +138,11 @@ def _load(cursor: Cursor) -> Catalog:
         publications=tuple(_publication(row, relations) for row in _rows(cursor, queries.PUBLICATIONS)),
         extensions=tuple(Extension(*row[:3]) for row in extensions),
         settings=tuple(_setting(row) for row in _rows(cursor, queries.SETTINGS_OF_ROLES)),
+        foreign_servers=tuple(_foreign_server(row) for row in _rows(cursor, queries.FOREIGN_SERVERS)),
+        user_mappings=tuple(UserMapping(*row) for row in _rows(cursor, queries.USER_MAPPINGS)),
+        system_grants=tuple(SystemGrant(*row) for row in _rows(cursor, queries.SYSTEM_GRANTS)),
+        large_objects=tuple(LargeObjects(*row) for row in _rows(cursor, queries.LARGE_OBJECTS)),
+        parameters=tuple(Parameter(*row) for row in _rows(cursor, queries.PARAMETERS)),
         dependencies=tuple(Dependency(*row) for row in _rows(cursor, queries.DEPENDENCIES)),
         symbol_functions=called,
         symbol_operators=operators,
@@ -161,7 +173,8 @@ def _relations(cursor: Cursor, extensions: dict[int, str]) -> tuple[Relation, ..
     def relation(row: Row) -> Relation:
         oid, parents, options = row[0], row[7], row[12]
         lists = (_tuple(columns.get(oid)), _tuple(parents))
-        return Relation(*(*row[:7], *lists, *row[8:12], _tuple(options), *row[13:], extensions.get(oid)))
+        middle = (*row[8:12], _tuple(options), *row[13:15])
+        return Relation(*(*row[:7], *lists, *middle, extensions.get(oid), *row[15:]))
 
     return tuple(relation(row) for row in _rows(cursor, queries.RELATIONS))
 
@@ -173,9 +186,10 @@ def _columns(cursor: Cursor) -> dict[int, list[Column]]:
         for oid, base, category, labels, checks in _rows(cursor, queries.COLUMN_TYPES)
     }
     columns: dict[int, list[Column]] = defaultdict(list)
-    for relation, number, name, printed, type_oid, *rest in _rows(cursor, queries.COLUMNS):
+    for relation, number, name, printed, type_oid, *rest, tree in _rows(cursor, queries.COLUMNS):
         base, category, labels, checks = types[type_oid]
-        columns[relation].append(Column(*(number, name, printed, type_oid, base, category, *rest, labels, checks)))
+        fields = (number, name, printed, type_oid, base, category, *rest, labels, checks, tree)
+        columns[relation].append(Column(*fields))
     return columns
 
 
@@ -256,6 +270,12 @@ def _publication(row: Row, relations: Iterable[Relation]) -> Publication:
     return Publication(name, all_tables, tuple(sorted(chosen)), tuple(sorted(filtered)))
 
 
+def _foreign_server(row: Row) -> ForeignServer:
+    named = (option.partition("=") for option in _tuple(row[4]))
+    kept = tuple(f"{name}={REDACTED if _SECRET.search(name) else value}" for name, _, value in named)
+    return ForeignServer(*(*row[:4], kept))
+
+
 def _setting(row: Row) -> Setting:
     role, database, name, value = row
     return Setting(role, database, name, REDACTED if _SECRET.search(name) else value)
@@ -264,12 +284,26 @@ def _setting(row: Row) -> Setting:
 Symbols = dict[int, Symbol]
 
 
-def _symbols(
-    cursor: Cursor, policies: Iterable[Policy], functions: Iterable[Function]
-) -> tuple[Symbols, Symbols, Symbols]:
-    """Operators, functions and types that the trees of policies and BEGIN ATOMIC bodies name."""
-    trees = {tree for policy in policies for tree in (policy.using_tree, policy.check_tree) if tree}
-    trees |= {function.body_tree for function in functions if function.body_tree}
+def _trees(
+    relations: Iterable[Relation],
+    constraints: Iterable[Constraint],
+    indexes: Iterable[Index],
+    policies: Iterable[Policy],
+    functions: Iterable[Function],
+) -> set[str]:
+    """Every analysed tree of the catalog."""
+    found = {tree for policy in policies for tree in (policy.using_tree, policy.check_tree)}
+    found |= {function.body_tree for function in functions}
+    found |= {constraint.tree for constraint in constraints}
+    found |= {index.expressions_tree for index in indexes}
+    for relation in relations:
+        found.add(relation.query_tree)
+        found.update(column.default_tree for column in relation.columns)
+    return {tree for tree in found if tree}
+
+
+def _symbols(cursor: Cursor, trees: set[str]) -> tuple[Symbols, Symbols, Symbols]:
+    """Operators, functions and types that the trees name."""
     function_oids, operator_oids, type_oids = _mentioned(trees)
     operators = {
         oid: Symbol(oid, schema, name, function, equality, volatility)

@@ -100,6 +100,8 @@ class Column:
     enum_labels: tuple[str, ...] = ()
     domain_checks: tuple[str, ...] = ()
     """CHECK definitions of its domains, innermost first, over ``VALUE``: ``CHECK ((VALUE > 0))``."""
+    default_tree: str | None = None
+    """Analysed tree of ``default``; absent for a plain constant and for ``nextval``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,10 @@ class Relation:
     estimated_rows: float = -1
     extension: str | None = None
     """Name of the extension that owns the relation."""
+    foreign_server: int = 0
+    """OID of a foreign table's server."""
+    query_tree: str | None = None
+    """``ev_action::text``: the analysed query of a view or materialized view."""
 
     @property
     def qualified(self) -> str:
@@ -177,6 +183,8 @@ class Constraint:
     deferrable: bool = False
     validated: bool = True
     enforced: bool = True
+    tree: str | None = None
+    """Analysed tree of a CHECK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +200,9 @@ class Index:
     nulls_not_distinct: bool
     predicate: str | None
     definition: str
+    method: str = "btree"
+    expressions_tree: str | None = None
+    """Analysed trees of the expressions among its columns, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +326,55 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignServer:
+    oid: int
+    name: str
+    wrapper: str
+    owner: int
+    options: tuple[str, ...] = ()
+    """``name=value``; values of secrets are not recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserMapping:
+    """As whom ``role`` (0: PUBLIC) reaches the other end of ``server``."""
+
+    server: int
+    role: int
+    user: str | None = None
+    """Option ``user``; None when it is not set or may not be seen."""
+    visible: bool = True
+    """Whether the session that took the snapshot may see the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemGrant:
+    """A privilege on an object of pg_catalog that initdb did not give."""
+
+    target: Literal["relation", "column", "function"]
+    name: str
+    """``pg_catalog.pg_statistic``; with the argument types for a function."""
+    grantee: int
+    privilege: str
+
+
+@dataclass(frozen=True, slots=True)
+class LargeObjects:
+    """Large objects of one owner."""
+
+    owner: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """The value that a new session of the role that took the snapshot has (``pg_settings.reset_val``)."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
     name: str
     version: str
@@ -380,6 +440,12 @@ class Catalog:
     publications: tuple[Publication, ...] = ()
     extensions: tuple[Extension, ...] = ()
     settings: tuple[Setting, ...] = ()
+    foreign_servers: tuple[ForeignServer, ...] = ()
+    user_mappings: tuple[UserMapping, ...] = ()
+    system_grants: tuple[SystemGrant, ...] = ()
+    large_objects: tuple[LargeObjects, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    """Of the server's parameters those that matter to isolation; one that may not be seen is absent."""
     dependencies: tuple[Dependency, ...] = ()
     symbol_functions: Mapping[int, Symbol] = field(default_factory=dict)
     symbol_operators: Mapping[int, Symbol] = field(default_factory=dict)
@@ -390,6 +456,10 @@ class Catalog:
     def relation(self, oid: int) -> Relation:
         """The relation with this OID.  Raises KeyError when it is out of scope (a system catalog, say)."""
         return self._relations[oid]
+
+    def parameter(self, name: str) -> str | None:
+        """The value that new sessions have, or None when it is not known."""
+        return next((one.value for one in self.parameters if one.name == name), None)
 
     def find_relation(self, oid: int) -> Relation | None:
         return self._relations.get(oid)

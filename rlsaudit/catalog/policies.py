@@ -6,10 +6,11 @@ All functions are pure and fail closed: what cannot be read is ``Opaque``.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Literal
 
-from rlsaudit.catalog.expression import Call, Expression, Setting, walk
-from rlsaudit.catalog.model import Catalog, Function, Policy
+from rlsaudit.catalog.expression import Call, Expression, Setting, Subquery, walk
+from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Relation
 from rlsaudit.catalog.translate import Translator
 
 _SETTING = re.compile(
@@ -45,6 +46,38 @@ def policy_predicate(catalog: Catalog, policy: Policy, which: Literal["using", "
     if tree is None or relation is None:
         return None
     return _readers(catalog).translator.predicate(tree, relation)
+
+
+def check_predicate(catalog: Catalog, constraint: Constraint) -> Expression | None:
+    """What a CHECK constraint says, or None for one of another kind."""
+    relation = catalog.find_relation(constraint.relation)
+    if constraint.tree is None or relation is None:
+        return None
+    return _readers(catalog).translator.predicate(constraint.tree, relation)
+
+
+def default_expression(catalog: Catalog, relation: Relation, column: Column) -> Expression | None:
+    """A column's default or generation expression; None without one and for a constant or nextval."""
+    if column.default_tree is None:
+        return None
+    return _readers(catalog).translator.predicate(column.default_tree, relation)
+
+
+def index_expressions(catalog: Catalog, index: Index) -> tuple[Expression, ...]:
+    """The expressions among an index's columns, in their order; ``Opaque`` where one cannot be read."""
+    relation = catalog.find_relation(index.relation)
+    if index.expressions_tree is None or relation is None:
+        return ()
+    return _readers(catalog).translator.expressions(index.expressions_tree, relation)
+
+
+def view_query(catalog: Catalog, view: Relation) -> Subquery | None:
+    """What a view reads, as the subquery of an EXISTS: the tables' columns have level 1; None when it cannot be read."""
+    found = None if view.query_tree is None else _readers(catalog).translator.query(view.query_tree)
+    if found is None:
+        return None
+    # Before PostgreSQL 16 the query lists the view itself twice, as OLD and NEW.
+    return replace(found, relations=tuple(oid for oid in found.relations if oid != view.oid))
 
 
 def settings(expression: Expression, catalog: Catalog) -> frozenset[str]:

@@ -85,11 +85,13 @@ SELECT c.oid, n.nspname, c.relname,
        CASE c.relpersistence WHEN 'p' THEN 'permanent' WHEN 'u' THEN 'unlogged' ELSE 'temporary' END,
        c.reloptions,
        CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END,
-       c.reltuples
+       c.reltuples, coalesce(f.ftserver, 0), w.ev_action::text
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (SELECT inhrelid, pg_catalog.array_agg(inhparent ORDER BY inhseqno) AS parents
            FROM pg_catalog.pg_inherits GROUP BY inhrelid) i ON i.inhrelid = c.oid
+LEFT JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid
+LEFT JOIN pg_catalog.pg_rewrite w ON w.ev_class = c.oid AND w.rulename = '_RETURN'
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {scope} ORDER BY n.nspname, c.relname
 """)
 
@@ -97,7 +99,8 @@ COLUMNS: LiteralString = _in_scope("""
 SELECT a.attrelid, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
        a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END,
-       CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' ELSE '' END
+       CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' ELSE '' END,
+       CASE WHEN d.adbin::text !~ '^\\{CONST |:funcid (480|1574) ' THEN d.adbin::text END
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -147,7 +150,7 @@ SELECT k.oid, k.conname, k.conrelid,
             ELSE pg_catalog.pg_get_constraintdef(k.oid) END,
        CASE WHEN k.contype = 'c' THEN pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
        k.confrelid, k.confkey, k.confupdtype::text, k.confdeltype::text, k.condeferrable, k.convalidated,
-       {enforced}
+       {enforced}, CASE WHEN k.contype = 'c' THEN k.conbin::text END
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -158,9 +161,10 @@ WHERE p.oid IS NULL AND {scope} ORDER BY k.conrelid, k.conname, k.oid
 INDEXES: LiteralString = _in_scope("""
 SELECT i.indexrelid, x.relname, i.indrelid, i.indkey::text, i.indnkeyatts, i.indisunique, i.indisprimary,
        i.indisvalid, i.indnullsnotdistinct, pg_catalog.pg_get_expr(i.indpred, i.indrelid),
-       pg_catalog.pg_get_indexdef(i.indexrelid)
+       pg_catalog.pg_get_indexdef(i.indexrelid), m.amname, i.indexprs::text
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_am m ON m.oid = x.relam
 JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
 WHERE {scope} ORDER BY i.indrelid, x.relname
 """)
@@ -298,6 +302,71 @@ CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(item)
 LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
 WHERE s.setdatabase = 0 OR d.datname = pg_catalog.current_database()
 ORDER BY s.setrole, s.setdatabase, c.item
+"""
+
+FOREIGN_SERVERS: LiteralString = """
+SELECT s.oid, s.srvname, w.fdwname, s.srvowner, s.srvoptions
+FROM pg_catalog.pg_foreign_server s JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+ORDER BY s.srvname
+"""
+
+# pg_user_mappings hides the options from those who may not see them.
+USER_MAPPINGS: LiteralString = """
+SELECT m.srvid, m.umuser,
+       (SELECT pg_catalog.substr(o, 6) FROM pg_catalog.unnest(m.umoptions) o WHERE o LIKE 'user=%'),
+       m.umoptions IS NOT NULL OR pg_catalog.pg_has_role(s.srvowner, 'USAGE')
+FROM pg_catalog.pg_user_mappings m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.srvid
+ORDER BY m.srvid, m.umuser
+"""
+
+# What the ACLs of system objects say beyond what initdb made; owners hold everything anyway.
+SYSTEM_GRANTS: LiteralString = """
+WITH object (target, name, acl, initial, owner) AS (
+    SELECT 'relation', n.nspname || '.' || c.relname, c.relacl,
+           coalesce(i.initprivs, pg_catalog.acldefault('r', c.relowner)), c.relowner
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_init_privs i
+        ON i.objoid = c.oid AND i.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objsubid = 0
+    WHERE n.nspname = 'pg_catalog' AND c.relacl IS NOT NULL
+      AND c.relacl IS DISTINCT FROM i.initprivs
+  UNION ALL
+    SELECT 'column', n.nspname || '.' || c.relname || '.' || a.attname, a.attacl,
+           coalesce(i.initprivs, '{}'), c.relowner
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_init_privs i
+        ON i.objoid = c.oid AND i.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objsubid = a.attnum
+    WHERE n.nspname = 'pg_catalog' AND a.attacl IS NOT NULL
+      AND a.attacl IS DISTINCT FROM i.initprivs
+  UNION ALL
+    SELECT 'function', n.nspname || '.' || p.proname || '('
+           || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', p.proacl,
+           coalesce(i.initprivs, pg_catalog.acldefault('f', p.proowner)), p.proowner
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    LEFT JOIN pg_catalog.pg_init_privs i
+        ON i.objoid = p.oid AND i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objsubid = 0
+    WHERE n.nspname = 'pg_catalog' AND p.proacl IS NOT NULL
+      AND p.proacl IS DISTINCT FROM i.initprivs
+)
+SELECT o.target, o.name, a.grantee, a.privilege_type
+FROM object o, pg_catalog.aclexplode(o.acl) a
+WHERE a.grantee <> o.owner AND NOT EXISTS (
+    SELECT FROM pg_catalog.aclexplode(o.initial) b
+    WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
+ORDER BY 1, 2, 3, 4
+"""
+
+LARGE_OBJECTS: LiteralString = """
+SELECT lomowner, count(*) FROM pg_catalog.pg_largeobject_metadata GROUP BY lomowner ORDER BY lomowner
+"""
+
+# search_path and the like as a new session has them, not as SETTINGS pinned them.
+PARAMETERS: LiteralString = """
+SELECT name, coalesce(reset_val, '') FROM pg_catalog.pg_settings
+WHERE name IN ('search_path', 'row_security', 'session_replication_role', 'lo_compat_privileges', 'log_statement',
+               'shared_preload_libraries', 'session_preload_libraries', 'local_preload_libraries', 'wal_level',
+               'pgaudit.log', 'pgaudit.role', 'event_triggers', 'log_min_duration_statement', 'track_activities')
+ORDER BY name
 """
 
 # What stands in an expression or a query of an object.  A policy always depends on columns of its own table,

@@ -20,12 +20,16 @@ VERSION = 1
 Decoder = Callable[[Any], Any]
 
 # Fields that say nothing about the meaning of a schema; fields that hold OIDs: of what, or which field says.
-_MEANINGLESS = {"oid", "type_oid", "return_type", "estimated_rows", "using_tree", "check_tree", "body_tree"}
+_MEANINGLESS = {"oid", "type_oid", "return_type", "estimated_rows", "using_tree", "check_tree", "body_tree"} | {
+    "query_tree", "default_tree", "expressions_tree", "tree",
+}  # fmt: skip
 _REFERENCES = {
     **dict.fromkeys(("owner", "role", "roles", "member", "grantee", "creator"), "role"),
     **dict.fromkeys(("relation", "referenced", "parents", "relations", "filtered"), "relation"),
     "function": "function",
     "schema": "schema",
+    "foreign_server": "foreign server",
+    "server": "foreign server",
 }
 _NO_NAMES: Mapping[int, str] = {}
 _KIND_FIELDS = {"object": "target", "source": "source_kind", "target": "target_kind"}
@@ -82,6 +86,7 @@ def fingerprint(catalog: Catalog) -> str:
         "role": {PUBLIC: "PUBLIC"} | {role.oid: role.name for role in catalog.roles},
         "schema": {schema.oid: schema.name for schema in catalog.schemas},
         "relation": relations,
+        "foreign server": {server.oid: server.name for server in catalog.foreign_servers},
         "function": {function.oid: function.signature for function in catalog.functions},
         "policy": attached(catalog.policies),
         "trigger": attached(catalog.triggers),

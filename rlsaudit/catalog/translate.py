@@ -10,7 +10,7 @@ from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.inline import body_of_text
 from rlsaudit.catalog.model import Catalog, Function, Relation
-from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse, parse_value
+from rlsaudit.catalog.nodetree import Node, NodeTreeError, Value, nodes_in, parse, parse_value
 from rlsaudit.catalog.scope import (
     BOOLEAN_TESTS,
     CAST_NAMES,
@@ -56,6 +56,23 @@ class Translator:
             except (NodeTreeError, RecursionError) as error:
                 self.cache[key] = e.Opaque(f"unreadable expression ({error})", type="boolean")
         return self.cache[key]
+
+    def expressions(self, tree: str, relation: Relation) -> tuple[Expression, ...]:
+        """The expressions of a list of trees over one relation."""
+        self.queries = 0
+        try:
+            return self.all(_listed(parse_value(tree)), Scope(({1: relation},)))
+        except (NodeTreeError, RecursionError) as error:
+            return (e.Opaque(f"unreadable expression ({error})"),)
+
+    def query(self, tree: str) -> e.Subquery | None:
+        """The query of a view; its tables' columns have level 1.  None when the tree cannot be read."""
+        self.queries = 0
+        try:
+            found = [self.subselect("exists", node, None, Scope(({},))) for node in _listed(parse_value(tree))]
+        except (NodeTreeError, RecursionError):
+            return None
+        return found[0] if len(found) == 1 and isinstance(found[0], e.Subquery) else None
 
     def translate(self, node: Node, scope: Scope) -> Expression:
         if scope.depth > MAX_DEPTH:
@@ -358,6 +375,14 @@ class Translator:
             return self.all(shape.targets, inner)
         parts = tuple(self.parts(query, outside(replace(inner, tables=inner.tables[:-1]))))
         return tuple(e.Opaque("result of a subquery", parts) for _ in shape.targets)
+
+
+def _listed(value: Value) -> tuple[Node, ...]:
+    """The nodes of a list, or the one node that stands for itself."""
+    if isinstance(value, Node):
+        return (value,)
+    items = value if isinstance(value, tuple) else ()
+    return tuple(item for item in items if isinstance(item, Node))
 
 
 _HANDLERS: Mapping[str, Callable[[Translator, Node, Scope], Expression]] = {

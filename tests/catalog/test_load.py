@@ -10,8 +10,11 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from rlsaudit.catalog import load, queries
+from rlsaudit.catalog.expression import Call, Cast, Compare, Setting
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.policies import check_predicate, default_expression, index_expressions, view_query
+from rlsaudit.catalog.snapshot import save
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.server import ScratchServer
 
@@ -372,7 +375,8 @@ def test_an_ordinary_role_reads_the_same(
         seen = load_catalog(connection)
     assert seen.server.session_role == "zoo_plain"
     assert not seen.server.session_superuser
-    assert replace(seen, server=catalog.server) == catalog
+    assert set(seen.parameters) < set(catalog.parameters)  # some are for pg_read_all_settings only
+    assert replace(seen, server=catalog.server, parameters=catalog.parameters) == catalog
 
 
 def test_control_data_may_be_denied(database: Any, server: ScratchServer) -> None:
@@ -501,3 +505,44 @@ def test_a_database_without_an_encoding(database: Any, server: ScratchServer) ->
         connection.execute(b'CREATE TABLE "\xff" (a int)')
         with pytest.raises(NotTrustworthy, match="invalid byte sequence"):
             load_catalog(connection)
+
+
+def test_trees_of_views_checks_defaults_and_indexes_are_read(database: Any) -> None:
+    connection = database(
+        """CREATE TABLE t (tenant int DEFAULT current_setting('app.tenant')::int, host text CHECK (host <> ''));
+        CREATE INDEX ON t (lower(host));
+        CREATE VIEW v AS SELECT host FROM t WHERE tenant = current_setting('app.tenant')::int;"""
+    )
+    catalog = load_catalog(connection)
+    table, view = (next(r for r in catalog.relations if r.name == name) for name in "tv")
+    setting = Cast(Setting("app.tenant", False), "integer")
+    assert default_expression(catalog, table, table.columns[0]) == setting
+    assert default_expression(catalog, table, table.columns[1]) is None
+    check = next(c for c in catalog.constraints_of(table.oid) if c.kind == "check")
+    assert isinstance(found := check_predicate(catalog, check), Compare) and found.operator == "<>"
+    (call,) = index_expressions(catalog, catalog.indexes_of(table.oid)[0])
+    assert isinstance(call, Call) and call.name == "lower"
+    query = view_query(catalog, view)
+    assert query is not None and query.relations == (table.oid,)
+    assert isinstance(query.condition, Compare) and query.condition.right == setting
+
+
+def test_grants_on_system_objects_and_foreign_servers(database: Any) -> None:
+    connection = database(
+        """DO $$ BEGIN CREATE ROLE curious; EXCEPTION WHEN duplicate_object THEN END $$;
+        GRANT SELECT ON pg_statistic TO curious; GRANT EXECUTE ON FUNCTION pg_read_file(text) TO curious;
+        CREATE FOREIGN DATA WRAPPER w; CREATE SERVER far FOREIGN DATA WRAPPER w OPTIONS (host 'h', password 'geheim');
+        CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'boss', password 'geheim');
+        CREATE FOREIGN TABLE ft (a int) SERVER far;"""
+    )
+    catalog = load_catalog(connection)
+    curious = catalog.role_named("curious")
+    assert curious is not None
+    assert [(g.target, g.name, g.grantee, g.privilege) for g in catalog.system_grants] == [
+        ("function", "pg_catalog.pg_read_file(text)", curious.oid, "EXECUTE"),
+        ("relation", "pg_catalog.pg_statistic", curious.oid, "SELECT"),
+    ]
+    (server,), (mapping,) = catalog.foreign_servers, catalog.user_mappings
+    assert (server.name, mapping.role, mapping.user) == ("far", 0, "boss")
+    assert next(r for r in catalog.relations if r.name == "ft").foreign_server == server.oid
+    assert "geheim" not in save(catalog)
