@@ -60,6 +60,7 @@ def assemble(pieces: Pieces) -> Report:
         provenance=describe.provenance(pieces),
         timing=Timing(pieces.started.isoformat(timespec="seconds"), round(pieces.seconds, 3), pieces.phases),
         fail_on=pieces.fail_on,
+        waivers=pieces.waivers,
         standards=tuple(describe.standards(findings)),
     )
 

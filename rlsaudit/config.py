@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from rlsaudit.allow import Allowed
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy.infer import Declared, DeclaredRelation
@@ -30,7 +31,9 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "context",
         "tenancy",
         "relations",
+        "allow",
     ),
+    "allow": ("check", "object", "reason"),
     "context": ("statements", "personas", "reset"),
     "context.personas": ("name", "statements"),
     "tenancy": ("key",),
@@ -43,6 +46,7 @@ class Config:
     """What the configuration file says; the command line's own options come on top."""
 
     declared: Declared = field(default_factory=Declared)
+    allowed: tuple[Allowed, ...] = ()
     fail_on: Severity | None = None
     seed: int | None = None
     budget: float | None = None
@@ -105,6 +109,7 @@ def _build(table: Mapping[str, object], name: str, text: str) -> Config:
                 context=_context(_table(table["context"], "context")) if "context" in table else None,
                 relations=dict(_relations(_table(table.get("relations", {}), "relations"))),
             ),
+            allowed=tuple(_allowed(table.get("allow", []))),
             fail_on=fail_on,
             seed=_optional(table, "seed", int),
             budget=None if budget is None else float(budget),
@@ -116,6 +121,16 @@ def _build(table: Mapping[str, object], name: str, text: str) -> Config:
         )
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
+
+
+def _allowed(given: object) -> Iterable[Allowed]:
+    for number, one in enumerate(given if isinstance(given, list) else [given], start=1):
+        entry = _table(one, f"allow[{number}]")
+        _known(entry, "allow")
+        check, reason = _optional(entry, "check", str), _optional(entry, "reason", str)
+        if not check or not (reason or "").strip():
+            raise UsageError(f'allow[{number}]: give check = "RLS…" and a reason that an auditor can read')
+        yield Allowed(check.upper(), _optional(entry, "object", str) or "*", (reason or "").strip())
 
 
 def _context(table: Mapping[str, object]) -> Context:

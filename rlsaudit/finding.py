@@ -53,6 +53,8 @@ class Finding:
     standards: tuple[str, ...] = ()
     id: str = ""
     status: Literal["open", "waived"] = "open"
+    status_reason: str = ""
+    """Why it does not count, when it is waived."""
 
     @builtins.property  # the field above has the name
     def fingerprint(self) -> str:

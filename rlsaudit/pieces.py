@@ -31,3 +31,5 @@ class Pieces:
     started: datetime
     seconds: float
     phases: tuple[tuple[str, float], ...]
+    waivers: tuple[str, ...] = ()
+    """Exceptions in force, as lines."""

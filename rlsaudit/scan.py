@@ -12,12 +12,14 @@ from typing import BinaryIO
 
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from rlsaudit import allow
+from rlsaudit.allow import Allowed, require_known
 from rlsaudit.assemble import assemble
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import run_checks
+from rlsaudit.check import registry, run_checks
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Severity
 from rlsaudit.pieces import Pieces
@@ -45,6 +47,7 @@ class Options:
     source: str
     stdin: BinaryIO
     declared: Declared = field(default_factory=Declared)
+    allowed: tuple[Allowed, ...] = ()
     pg_bin: Path | None = None
     seed: int = 0
     budget: float = 5.0
@@ -82,27 +85,56 @@ def scan(options: Options, progress: Progress) -> Scanned:
     """
     phases: list[tuple[str, float]] = []
     started, clock = datetime.now(UTC), time.monotonic()
+    require_known(options.allowed, [one.id for one in registry()])
     with ExitStack() as stack:
         with _timed("load", phases):
             opened = stack.enter_context(open_source(options, progress))
-        _require_subject(opened)
-        with _timed("audit", phases):
-            progress("auditing the catalog", 0, 1)
-            findings = run_checks(opened.catalog, opened.tenancy) if options.auditing else ()
-        proofs: tuple[Proof, ...] = ()
-        probed: ProbeResult | None = None
-        if options.probing:
-            with _timed("prove", phases):
-                progress("proving policies", 0, 1)
-                proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
-            with _timed("probe", phases):
-                probed = _probe(opened, options, progress)
-        version = opened.server.version if opened.server else ""
+        return _examined(opened, options, progress, phases, started, clock)
+
+
+def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
+    """The whole job on the scratch copy as it is now, after fixes have been tried on it.
+
+    Raises NotTrustworthy when there is no scratch copy.
+    """
+    server = opened.server
+    if server is None or opened.scratch_tenancy is None:
+        raise NotTrustworthy("there is no scratch copy to scan again")
+    declared = replace(options.declared, roles=tuple(role.name for role in opened.scratch_tenancy.roles))
+    with server.connect(DATABASE) as connection:
+        catalog = load_catalog(connection)
+    tenancy = infer(catalog, declared)
+    again = Opened(catalog, tenancy, opened.notes, server, catalog, tenancy)
+    return _examined(again, options, progress, [], datetime.now(UTC), time.monotonic())
+
+
+def _examined(
+    opened: Opened,
+    options: Options,
+    progress: Progress,
+    phases: list[tuple[str, float]],
+    started: datetime,
+    clock: float,
+) -> Scanned:
+    _require_subject(opened)
+    with _timed("audit", phases):
+        progress("auditing the catalog", 0, 1)
+        found = run_checks(opened.catalog, opened.tenancy) if options.auditing else ()
+        checked = allow.apply(found, options.allowed if options.auditing else ())
+    proofs: tuple[Proof, ...] = ()
+    probed: ProbeResult | None = None
+    if options.probing:
+        with _timed("prove", phases):
+            progress("proving policies", 0, 1)
+            proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
+        with _timed("probe", phases):
+            probed = _probe(opened, options, progress)
     pieces = Pieces(
-        catalog=opened.catalog, tenancy=opened.tenancy, findings=findings, proofs=proofs, probed=probed,
-        notes=opened.notes, source=dsn.redact(options.source), command=tuple(map(dsn.redact, options.command)),
-        configuration_hash=options.configuration_hash, seed=options.seed, fail_on=options.fail_on,
-        scratch_version=version, started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
+        catalog=opened.catalog, tenancy=opened.tenancy, findings=checked.findings, proofs=proofs, probed=probed,
+        notes=(*opened.notes, *checked.notes), waivers=checked.waivers, source=dsn.redact(options.source),
+        command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash,
+        seed=options.seed, fail_on=options.fail_on, scratch_version=opened.server.version if opened.server else "",
+        started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
     )  # fmt: skip
     return Scanned(assemble(pieces), probed.schema if probed else "")
 

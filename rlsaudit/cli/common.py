@@ -126,6 +126,7 @@ def merged(
         source=source,
         stdin=sys.stdin.buffer,
         declared=declared,
+        allowed=loaded.allowed,
         pg_bin=pg_bin or (Path(loaded.pg_bin) if loaded.pg_bin else None),
         seed=seed if seed is not None else loaded.seed or 0,
         budget=budget if budget is not None else loaded.budget if loaded.budget is not None else 5.0,

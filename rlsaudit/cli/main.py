@@ -14,6 +14,7 @@ from rlsaudit.cli.checks import checks, explain
 from rlsaudit.cli.config import config
 from rlsaudit.cli.demo import demo
 from rlsaudit.cli.doctor import doctor
+from rlsaudit.cli.fix import fix
 from rlsaudit.cli.init import init
 from rlsaudit.cli.probe import probe
 from rlsaudit.cli.replay import replay
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for _command in (scan, audit, probe, init, replay, report, snapshot, demo, explain, checks, config, doctor):
+for _command in (scan, audit, probe, fix, init, replay, report, snapshot, demo, explain, checks, config, doctor):
     cli.add_command(_command)
 
 

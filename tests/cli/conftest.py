@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rlsaudit.source.server import ScratchServer
+
 CANARY = "hunter2-canary"
 
 SOUND = """
@@ -88,3 +90,11 @@ def leaky(tmp_path: Path) -> Path:
     path = tmp_path / "leaky.sql"
     path.write_text(LEAKY, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def target(server: ScratchServer):
+    """A live database on a server of its own, with rows in it; gives its DSN and a connection."""
+    with ScratchServer(server.binary("postgres").parent) as live:
+        live.create_database("target")
+        yield live

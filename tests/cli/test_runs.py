@@ -92,14 +92,6 @@ def test_canary_password_appears_nowhere(rlsaudit, sound, tmp_path) -> None:
     assert rlsaudit("scan", "mysql://u:hunter2-canary@h/x").code == 2
 
 
-@pytest.fixture
-def target(server: ScratchServer):
-    """A live database on a server of its own, with rows in it; gives its DSN and a connection."""
-    with ScratchServer(server.binary("postgres").parent) as live:
-        live.create_database("target")
-        yield live
-
-
 def test_live_database_is_only_read(rlsaudit, leaky, target: ScratchServer, tmp_path) -> None:
     with target.connect("target") as connection:
         connection.execute(leaky.read_bytes())
