@@ -19,7 +19,7 @@ from rlsaudit.probe.sweep import Arena
 from rlsaudit.probe.world import Tenant, World
 from rlsaudit.tenancy.model import Persona
 
-_CALLS = 24
+CALLS = 24
 """Argument combinations tried per function, tenant and persona."""
 _NAMED = 8
 """Words of a function's body that are tried as arguments."""
@@ -28,17 +28,18 @@ _NAMED = 8
 def functions(arena: Arena, session: Session, role: int) -> Iterator[tuple[Function, Leak | None]]:
     """Call everything ``role`` may execute, with own and foreign values as arguments."""
     for function in arena.catalog.functions:
-        if not _callable(function) or not arena.visibility.may_execute(role, function):
+        if not callable_(function) or not arena.visibility.may_execute(role, function):
             continue
         for persona in (*arena.tenancy.context.personas, Persona("no context", ())):
             actor, victim = arena.world.tenants[:2]
             if not persona.statements:
                 session.close()  # a setting that was ever set on a connection is '' for ever after, not NULL
-            for call in islice(_calls(function, arena.world, actor, victim), _CALLS):
+            for call in islice(calls(function, arena.world, actor, victim), CALLS):
                 yield function, _call(arena, session, function, persona, actor, call)
 
 
-def _callable(function: Function) -> bool:
+def callable_(function: Function) -> bool:
+    """Whether a client could call it by a statement."""
     return (
         function.extension is None
         and function.kind in ("function", "procedure")
@@ -47,7 +48,8 @@ def _callable(function: Function) -> bool:
     )
 
 
-def _calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> Iterator[str]:
+def calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> Iterator[str]:
+    """Statements that call it with own and foreign values, and with the words that it compares with."""
     named = tuple(word for word in values_.mine(function.source) if len(word) <= 40)[:_NAMED]
     pools = [_arguments(type_name, world, actor, victim, named) for type_name in function.argument_types]
     called = sql.SQL("{}.{}").format(sql.Identifier(function.schema), sql.Identifier(function.name))

@@ -18,7 +18,9 @@ _TITLES: dict[Property, str] = {
     "forge": "A tenant can create rows for another tenant, or move rows to it",
     "closed": "A session without a valid context reaches tenants' rows",
     "carryover": "A tenant's context outlives its transaction on a pooled connection",
+    "interference": "What a tenant observes depends on rows of others",
 }
+_CONSTRAINT_TITLE = "A constraint tells a tenant which rows others have"
 _SHARED_TITLE = "A tenant can change rows that all tenants share"
 
 _RATIONALE: dict[Property, str] = {
@@ -26,6 +28,7 @@ _RATIONALE: dict[Property, str] = {
     "write": "One tenant can damage or destroy another tenant's data, and no read of its own would show it.",
     "forge": "Rows that a tenant never wrote appear as its own, or its own rows disappear into another tenant.",
     "closed": "A request whose context is missing must see nothing; a forgotten SET would otherwise show everything.",
+    "interference": "No row of another tenant is shown, but whether it exists, or how many there are, can be told.",
     "carryover": "A connection pool hands the next request a session that still acts for the previous tenant.",
 }
 
@@ -36,13 +39,13 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
     relation = catalog.find_relation(leak.relation)
     function = catalog.function(leak.function) if leak.function else None
     shared = leak.owner == SHARED and leak.breaks == "write"
-    severity: Severity = "high" if shared else "critical"
+    severity: Severity = "medium" if leak.breaks == "interference" else "high" if shared else "critical"
     thing = function.signature if function else relation.qualified if relation else "unknown"
     at_stake = catalog.find_relation(leak.changed) or relation
     return Finding(
         check=f"PROBE-{leak.breaks.upper()}",
         source="probe",
-        title=_SHARED_TITLE if shared else _TITLES[leak.breaks],
+        title=_SHARED_TITLE if shared else _CONSTRAINT_TITLE if leak.constraint else _TITLES[leak.breaks],
         severity=severity,
         object=thing,
         message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared) + _also(catalog, told),
@@ -101,6 +104,9 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             said = f"{who}, {acting}, {program} changed rows {owner} in {at_stake}."
         case "forge":
             said = f"{who}, {acting}, {program} put a row into another tenant's part of {at_stake}."
+        case "interference":
+            through = f" through {leak.constraint}" if leak.constraint else ""
+            said = f"{who}, {acting}, {program} tells{through} of other tenants' rows: with them, {leak.mark}."
         case "closed":
             said = f"{who}, {acting}, {leak.command} on {thing} reached tenants' rows."
         case _:

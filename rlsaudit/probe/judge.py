@@ -26,7 +26,8 @@ def cells(
     leaking: dict[CellKey, list[Leak]] = {}
     for leak in leaks:
         for command in COMMANDS:
-            if leak.command == command and not leak.function:
+            # A constraint that tells which rows exist shows none of them: a finding, but no crossing in the cell.
+            if leak.command == command and not leak.function and not leak.constraint:
                 leaking.setdefault((leak.relation, leak.role, command), []).append(leak)
     found = []
     for relation in arena.relations():

@@ -47,6 +47,10 @@ class Leak:
     """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
     function: int = 0
     """Function called, when the door is one."""
+    constraint: str = ""
+    """What tells of rows that are not seen (interference)."""
+    world: str = ""
+    """How the other tenants' rows differ where the outcome does: ``absent`` or ``replaced`` (interference)."""
 
     @property
     def statement(self) -> str:
@@ -65,7 +69,8 @@ class Leak:
     @property
     def place(self) -> Place:
         """Leaks with the same place are one finding."""
-        return (self.function or self.relation, self.command, self.role, self.breaks)
+        command = f"{self.command} {self.constraint}".rstrip()
+        return (self.function or self.relation, command, self.role, self.breaks)
 
 
 @dataclass
@@ -113,6 +118,7 @@ def _cost(leak: Leak) -> tuple[int, int, int, int]:
     return (
         len(leak.visits),
         sum(len(visit.statements) for visit in leak.visits),
-        {"rows": 0, "digest": 0, "error": 1, "notice": 2}[leak.channel] + 3 * ("rlsaudit_peek" in leak.statement),
+        {"rows": 0, "digest": 0, "error": 1, "outcome": 1, "notice": 2}[leak.channel]
+        + 3 * ("rlsaudit_peek" in leak.statement),
         len(leak.statement),
     )

@@ -16,7 +16,7 @@ from rlsaudit.finding import Property
 from rlsaudit.probe.session import Reply, Transcript
 from rlsaudit.probe.world import SHARED, World, tokens
 
-Channel = Literal["rows", "error", "notice", "digest"]
+Channel = Literal["rows", "error", "notice", "digest", "outcome"]
 Digest = Mapping[tuple[int, str], tuple[str, str]]
 
 

@@ -94,7 +94,7 @@ def fingerprint_query(stage: Stage, leak: Leak) -> str:
 
 def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     """The psql script; it reads ``schema.sql`` from the directory it stands in and drops its database at the end."""
-    parts = [_HEAD, _PREPARE]
+    parts = [HEAD, PREPARE]
     parts += [
         "-- The rows it takes, as they stood.",
         "BEGIN;",
@@ -111,7 +111,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
         "",
         "-- The attack, as the application role.",
     ]
-    parts += [f"{statement};" for statement in _role_settings(stage.catalog, leak.role)]
+    parts += [f"{statement};" for statement in role_settings(stage.catalog, leak.role)]
     parts.append(text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))))
     if "rlsaudit_peek" in leak.statement:
         parts.append(PEEK + ";")
@@ -119,7 +119,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
         visited = [f"{_counting(leak, statement)};" for statement in visit.statements]
         parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;"]
     parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.leading))]
-    parts += [_observed(stage, leak), "ROLLBACK;", _TAIL]
+    parts += [_observed(stage, leak), "ROLLBACK;", TAIL]
     return "\n".join(parts) + "\n"
 
 
@@ -175,8 +175,8 @@ def _catching(statement: str) -> str:
     return f"DO {text(literal(body))};"
 
 
-def _role_settings(catalog: Catalog, role: str) -> tuple[str, ...]:
-    """SET SESSION AUTHORIZATION does not apply ALTER ROLE … SET, a login does."""
+def role_settings(catalog: Catalog, role: str) -> tuple[str, ...]:
+    """Statements for what ALTER ROLE has set: SET SESSION AUTHORIZATION does not apply ALTER ROLE … SET, a login does."""
     known = catalog.role_named(role)
     wanted = [s for s in catalog.settings if s.role == 0 or (known is not None and s.role == known.oid)]
     return tuple(
@@ -219,14 +219,14 @@ def _attributes(role: Role) -> str:
     return " ".join(flag if held else f"NO{flag}" for flag, held in flags)
 
 
-_HEAD = """\
+HEAD = """\
 -- Written by rlsaudit. Run as a superuser of any scratch cluster:  psql -X -d postgres -f THIS_FILE
 -- or without a server at hand:  rlsaudit replay THIS_FILE
 -- It makes a database of its own, loads schema.sql from beside this file, attacks, prints LEAK or HELD, and drops both
 -- the database and the roles that were missing.
 """
 
-_PREPARE = """\
+PREPARE = """\
 \\set QUIET on
 \\set ON_ERROR_STOP on
 \\set drop_roles ''
@@ -240,7 +240,7 @@ SET client_min_messages = error;
 \\connect :"scratch"
 """
 
-_TAIL = """\
+TAIL = """\
 \\o
 \\if :leaked
   \\echo LEAK

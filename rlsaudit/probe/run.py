@@ -16,12 +16,15 @@ from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult
 from rlsaudit.probe import context, detector, doors, judge, ownership
+from rlsaudit.probe.absence import remove_others, replace_others
 from rlsaudit.probe.findings import as_finding
+from rlsaudit.probe.interference import WorldName, interferences
 from rlsaudit.probe.leak import Leak, Place, Tried, shortest
 from rlsaudit.probe.populate import populate
 from rlsaudit.probe.replay import SCHEMA_FILE, SeedRow, Stage, schema_script, script
+from rlsaudit.probe.replay_worlds import two_worlds
 from rlsaudit.probe.session import Session
-from rlsaudit.probe.shrink import shrink_rows
+from rlsaudit.probe.shrink import shrink_rows, shrink_worlds
 from rlsaudit.probe.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.telling import Told, worth_telling
 from rlsaudit.probe.workload import workloads
@@ -106,10 +109,12 @@ def probe(
         progress("checking that the probe can see", 0, 1)
         server.create_database(wide_name, world_name)
         detected, unnoticed = _detect(server, wide_name, arena, tenancy.roles, ledger.tried)
+        progress("comparing worlds with and without other tenants", 0, 1)
+        replaced = _interfere(server, world_name, suffix, arena, tenancy.roles, ledger)
         leaks = shortest(ledger.leaks)
         cells = judge.cells(arena, tenancy.roles, ledger.tried, detected.sensitive, leaks)
         schema = schema_script(server.dump_schema(database, data=True), catalog)
-        replayed = _replayed(server, bare_name, arena, worth_telling(catalog, leaks), schema, progress)
+        replayed = _replayed(server, bare_name, arena, worth_telling(catalog, leaks), schema, replaced, progress)
         findings = tuple(as_finding(catalog, one, text) for one, text, shown in replayed if shown)
         cells = judge.without_replay(catalog, cells, [one for one, _, shown in replayed if not shown])
     finally:
@@ -207,9 +212,63 @@ def _detect(
             session.close()
 
 
+def _interfere(
+    server: Scratch, world: str, suffix: str, arena: Arena, roles: Sequence[ApplicationRole], ledger: _Ledger
+) -> list[SeedRow]:
+    """Run the same programs with and without other tenants' rows; gives the rows of the world with other values."""
+    names: dict[WorldName, str] = {"absent": f"rlsaudit_absent_{suffix}", "replaced": f"rlsaudit_replaced_{suffix}"}
+    actor = arena.world.tenants[0]
+    replaced: list[SeedRow] = []
+    try:
+        for kind, made in names.items():
+            server.create_database(made, world)
+            with server.connect(made) as connection:
+                (remove_others if kind == "absent" else replace_others)(connection, arena, actor)
+                if kind == "replaced":
+                    replaced = _stored(connection, arena)
+        for role in roles:
+            _compare(server, world, names, arena, role, ledger)
+    finally:
+        for made in names.values():
+            server.drop_database(made)
+    return replaced
+
+
+def _compare(
+    server: Scratch, world: str, names: Mapping[WorldName, str], arena: Arena, role: ApplicationRole, ledger: _Ledger
+) -> None:
+    present = Session(server.conninfo(world, role.name), role.name)
+    others = {kind: Session(server.conninfo(made, role.name), role.name) for kind, made in names.items()}
+    open_anyway = frozenset(
+        leak.function or leak.relation
+        for leak in ledger.leaks
+        if leak.role == role.name and leak.breaks in ("read", "closed")
+    )
+    try:
+        for leak in interferences(arena, role.oid, present, others, open_anyway):
+            ledger.counts["interference", role.name] += 1
+            ledger.leaks += [leak] if leak else []
+    finally:
+        for session in (present, *others.values()):
+            session.close()
+            ledger.statements += session.statements
+
+
+def _stored(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) -> list[SeedRow]:
+    """Every row of every tenant as it stands in that database."""
+    return [
+        SeedRow(relation, row, owner)
+        for relation in ownership.digested(arena.catalog, arena.tenancy)
+        for owner, row in ownership.owned_rows(
+            connection, arena.catalog, arena.tenancy.of(relation.oid), arena.world.tenants
+        )
+    ]
+
+
 def _replayed(
-    server: Scratch, bare: str, arena: Arena, told: tuple[Told, ...], schema: str, progress: Progress
-) -> list[tuple[Told, str, bool]]:
+    server: Scratch, bare: str, arena: Arena, told: tuple[Told, ...], schema: str, replaced: Sequence[SeedRow],
+    progress: Progress,
+) -> list[tuple[Told, str, bool]]:  # fmt: skip
     """(leak, its shrunk script, whether psql shows it again).  psql works on one leak while the next is shrunk."""
     rows = [
         SeedRow(relation, row, owner)
@@ -223,7 +282,10 @@ def _replayed(
     with server.connect(bare) as connection, ThreadPoolExecutor(1) as pool:
         for number, one in enumerate(told):
             progress("shrinking and replaying leaks", number, len(told))
-            text = script(stage, one.leak, shrink_rows(connection, stage, one.leak, rows))
+            if one.leak.breaks == "interference":
+                text = two_worlds(stage, one.leak, *shrink_worlds(connection, stage, one.leak, rows, replaced))
+            else:
+                text = script(stage, one.leak, shrink_rows(connection, stage, one.leak, rows))
             waiting.append((one, text, pool.submit(confirm, server, text, schema)))
         return [(one, text, shown.result()) for one, text, shown in waiting]
 
@@ -244,7 +306,7 @@ def _properties(ledger: _Ledger, roles: Sequence[ApplicationRole], arena: Arena)
     results: list[PropertyResult] = []
     for role in roles:
         swept = sum(tried.trials for key, tried in ledger.tried.items() if key[1] == role.name)
-        for broken in ("read", "write", "forge", "closed", "carryover"):
+        for broken in ("read", "write", "forge", "closed", "carryover", "interference"):
             leaks = sum(leak.breaks == broken and leak.role == role.name for leak in shortest(ledger.leaks))
             trials = ledger.counts[broken, role.name] + (swept if broken in ("read", "write", "forge") else 0)
             outcome: Literal["held", "leak", "not covered"] = "leak" if leaks else "held" if trials else "not covered"

@@ -29,6 +29,8 @@ class Reply:
     sqlstate: str = ""
     error: str = ""
     """Message, detail, hint and context joined, as a client could read them."""
+    constraint: str = ""
+    """Name of the constraint or unique index that refused."""
 
     @property
     def affected(self) -> int:
@@ -129,7 +131,8 @@ def _drain_copy(pgconn: pq.abc.PGconn) -> Reply:
 def _reply(result: PGresult) -> Reply:
     if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000").decode()
-        return Reply(sqlstate=sqlstate, error=_diagnostics(result))
+        constraint = (result.error_field(pq.DiagnosticField.CONSTRAINT_NAME) or b"").decode(errors="replace")
+        return Reply(sqlstate=sqlstate, error=_diagnostics(result), constraint=constraint)
     rows: tuple[tuple[str | None, ...], ...] = ()
     if result.status == pq.ExecStatus.TUPLES_OK:
         columns = range(result.nfields)

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from rlsaudit.probe.leak import Leak
 from rlsaudit.probe.replay import SeedRow, Stage, fingerprint_query, statements
+from rlsaudit.probe.replay_worlds import differs
 from rlsaudit.probe.statement_text import text
 from rlsaudit.probe.sweep import PEEK
 from rlsaudit.probe.world import SHARED
@@ -75,6 +76,34 @@ def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:
     names = [column.name for column in shown.description or ()]
     wanted = [n for n, name in enumerate(names) if leak.key_column in ("", name)]
     return [str(row[n]) for row in shown.fetchall() for n in wanted] if names else []
+
+
+def shrink_worlds(
+    connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
+) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
+    """Of an interference: the fewest rows for both worlds, for the first only, for the second only."""
+    common = tuple(one for one in rows if one.owner in (leak.actor, SHARED))
+    second = tuple(one for one in rows if one.owner not in (leak.actor, SHARED))
+    first = tuple(one for one in replaced if one.owner not in (leak.actor, SHARED)) if leak.world == "replaced" else ()
+
+    def fails(kept: Sequence[SeedRow], one: Sequence[SeedRow], other: Sequence[SeedRow]) -> bool:
+        try:
+            return differs(connection, stage, leak, kept, one, other)
+        except psycopg.Error:
+            return False  # rows that cannot stand without those that were left out
+
+    if not fails(common, first, second):
+        return common, first, second
+    if first and len(first) == len(second):  # the same rows in both worlds, in the same order, with other values
+        pairs = minimal(
+            tuple(zip(first, second, strict=True)),
+            lambda subset: fails(common, [one for one, _ in subset], [other for _, other in subset]),
+        )
+        first, second = tuple(one for one, _ in pairs), tuple(other for _, other in pairs)
+    elif not first:
+        second = minimal(second, lambda subset: fails(common, first, subset))
+    common = minimal(common, lambda subset: fails(subset, first, second))
+    return common, first, second
 
 
 def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:

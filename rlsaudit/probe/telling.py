@@ -41,6 +41,8 @@ def worth_telling(catalog: Catalog, leaks: Iterable[Leak]) -> tuple[Told, ...]:
 def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     if leak.breaks == "carryover":
         return (leak.breaks,)
+    if leak.constraint:
+        return (leak.breaks, leak.relation, leak.constraint)
     relation = catalog.find_relation(leak.relation)
     place = (
         relation.parents[0] if relation is not None and relation.is_partition and relation.parents else leak.relation
