@@ -6,24 +6,32 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from rlsaudit.checks._equal import Equalities, equated, of_session, role_named
+from rlsaudit.checks._image import generated_columns, losses
+from rlsaudit.checks._inexact import HOW, Key, cut_short, inexactly
+
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.outcome import MOST_WAYS, Condition, Way, ways
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Classified
 
-Kind = Literal["tenant", "shared", "undecided", "person", "party", "setting", "role", "gate", "open"]
+Kind = Literal["tenant", "shared", "undecided", "inexact", "person", "party", "setting", "role", "gate", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     """``tenant``: the row is held against the session's tenant.  ``shared``: its key is NULL (``detail``: for whom).  ``undecided``: by
-    something this reading does not follow.  ``person`` and ``party``: another column is held against the session.
+    something this reading does not follow.  ``inexact``: the key is held against the session so that other tenants' keys
+    pass (``detail``: how, a key of ``HOW``).  ``person`` and ``party``: another column is held against the session.
     ``setting``, ``role``, ``gate``: any row, while a setting, a role name or a function says so.  ``open``: any row."""
 
     kind: Kind
     detail: str = ""
+    columns: frozenset[str] = frozenset()
+    """Columns of the row that are held exactly against the session."""
 
 
 Reached: TypeAlias = tuple[tuple[Way, Reach], ...]
@@ -40,6 +48,8 @@ class Place:
     classified: Classified
     role: int
     principals: frozenset[str]
+    parties: frozenset[str] = frozenset()
+    """Columns that name a tenant where a row has several: the key among them, sender and receiver, buyer and seller."""
     memo: dict[Hashable, Reached] = field(default_factory=dict, compare=False, repr=False)
     """Shared by the places of one run: tables that look alike are read once."""
 
@@ -47,6 +57,19 @@ class Place:
     def key(self) -> str | None:
         """The tenant key column when the relation itself has it."""
         return None if self.classified.path else self.classified.key
+
+    def is_key(self, column: e.Column) -> bool:
+        """Whether it is the key, or a generated column that tells the key."""
+        return column.name == self.key or self._told(column) == frozenset()
+
+    def made_of_key(self, column: e.Column) -> bool:
+        """Whether it is a generated column that is made of the key, whether or not it still tells the key."""
+        return self._told(column) is not None
+
+    def _told(self, column: e.Column) -> frozenset[str] | None:
+        if not column.generated or self.key is None:
+            return None
+        return losses(generated_columns(self.catalog, self.relation, column), self.key, self.catalog)
 
 
 @dataclass(frozen=True)
@@ -57,32 +80,6 @@ class _Facts:
     subqueries: tuple[e.Subquery, ...] = ()
 
 
-@dataclass
-class _Equalities:
-    """Classes of equal expressions."""
-
-    parents: dict[Expression, Expression] = field(default_factory=dict)
-    anchors: set[Expression] = field(default_factory=set)
-
-    def find(self, one: Expression) -> Expression:
-        while (above := self.parents.setdefault(one, one)) != one:
-            one = above
-        return one
-
-    def join(self, left: Expression, right: Expression, depth: int) -> None:
-        left, right = bare(left), bare(right)
-        for side in (left, right):
-            if not any(isinstance(part, e.Column) and part.level <= depth for part in walk(side)):
-                self.anchors.add(side)
-        self.parents[self.find(left)] = self.find(right)
-
-    def classes(self) -> dict[Expression, list[Expression]]:
-        found: dict[Expression, list[Expression]] = {}
-        for one in list(self.parents):
-            found.setdefault(self.find(one), []).append(one)
-        return found
-
-
 def reach(way: Way, place: Place) -> Reach:
     """Whose rows the way admits; the weakest of what its subqueries allow."""
     expanded = _expand(way)
@@ -90,7 +87,7 @@ def reach(way: Way, place: Place) -> Reach:
         return Reach("undecided", "too many alternatives")
     found = [_reach(facts, place) for facts in expanded]
     order: tuple[Kind, ...] = (
-        "open", "gate", "setting", "role", "party", "person", "undecided", "shared", "tenant",
+        "open", "gate", "setting", "role", "inexact", "party", "person", "undecided", "shared", "tenant",
     )  # fmt: skip
     return min(found, key=lambda one: order.index(one.kind), default=Reach("tenant"))
 
@@ -120,29 +117,80 @@ def _expand(way: Iterable[Condition], depth: int = 0) -> list[_Facts] | None:
 
 
 def _reach(facts: _Facts, place: Place) -> Reach:
-    equal = _Equalities()
+    equal = Equalities()
     for condition, depth in facts.conditions:
-        for left, right in _equated(condition):
+        for left, right in equated(condition):
             equal.join(left, right, depth)
     sources = _anchored(equal, facts, place)
     classes = list(equal.classes().values())
     links: list[str] = []
     others: list[tuple[str, Expression]] = []
+    held = frozenset(_held(classes, equal))
     for members in classes:
         anchors = [one for one in members if one in equal.anchors]
         inner = [one for one in members if isinstance(one, e.Column) and one.level > 0]
         bound_inner = [one for one in inner if (one.query, one.source) in sources]
         for column in (one for one in members if isinstance(one, e.Column) and one.level == 0):
-            if column.name == place.key and (anchors or bound_inner):
-                return Reach("tenant")
+            if place.is_key(column) and (anchors or bound_inner):
+                how = None if bound_inner else _cut(anchors, place)
+                return Reach("inexact", how) if how else Reach("tenant", columns=held)
             if bound_inner:
                 if _refers(place, column, bound_inner, facts):
-                    return Reach("tenant")
+                    return Reach("tenant", columns=held)
                 links.append(column.name)
-            others += [(column.name, anchor) for anchor in anchors if _of_session(anchor)]
+            if not place.made_of_key(column):
+                others += [(column.name, anchor) for anchor in anchors if of_session(anchor)]
     if place.key is None and not place.classified.path and others:
-        return Reach("tenant")
-    return _otherwise(facts, place, links, others)
+        return Reach("tenant", columns=held)
+    how = None if others else _inexact(facts, place, sources)
+    if how is not None:
+        return Reach("inexact", how) if how else Reach("tenant", columns=held)
+    return replace(_otherwise(facts, place, links, others), columns=held)
+
+
+def _cut(anchors: list[Expression], place: Place) -> str | None:
+    """How the session's value is changed on the way to the key, when nothing holds the key against it unchanged."""
+    column = place.relation.column(place.key) if place.key else None
+    if column is None:
+        return None
+    key = Key(place.catalog, place.relation, column)
+    found = [cut_short(anchor, key) for anchor in anchors]
+    return found[0] if all(found) else None
+
+
+def _held(classes: list[list[Expression]], equal: Equalities) -> Iterator[str]:
+    """Columns of the row that are equal to something of the session."""
+    for members in classes:
+        if any(one in equal.anchors and of_session(one) for one in members):
+            yield from (one.name for one in members if isinstance(one, e.Column) and one.level == 0)
+
+
+def _inexact(facts: _Facts, place: Place, sources: set[tuple[int, int]]) -> str | None:
+    """How the key is held inexactly against the session on this way: the tightest of its conditions; empty when that
+    is enough, None when it is not held at all."""
+    column = place.relation.column(place.key) if place.key else None
+    if column is None:
+        return None
+    key = Key(place.catalog, place.relation, column)
+    inner = frozenset(
+        part
+        for condition, _ in facts.conditions
+        for part in walk(condition.atom)
+        if isinstance(part, e.Column) and part.level > 0 and (part.query, part.source) in sources
+    )
+    found = [how for one, _ in facts.conditions if (how := inexactly(one, key, inner)) is not None]
+    if not found:
+        return None
+    if "" in found or (found.count("range") == 2 and _pinched(facts)):
+        return ""
+    return max(found, key=list(HOW).index)
+
+
+def _pinched(facts: _Facts) -> bool:
+    """``key >= x AND key <= x``."""
+    atoms = [one.atom for one, _ in facts.conditions if isinstance(one.atom, e.Compare)]
+    low = {(one.left, one.right) for one in atoms if one.operator == ">="}
+    return any((one.left, one.right) in low for one in atoms if one.operator == "<=")
 
 
 def _otherwise(facts: _Facts, place: Place, links: list[str], others: list[tuple[str, Expression]]) -> Reach:
@@ -152,8 +200,13 @@ def _otherwise(facts: _Facts, place: Place, links: list[str], others: list[tuple
         if _is_null_key(condition, place):
             gate = _gate(outer)
             return Reach("shared", gate.detail or gate.kind if gate else "")
+    if links and place.key and all(name in place.principals or words.user_like(name) for name in links):
+        return Reach("person", links[0])
     if links and not _wrong_link(place, facts):
         return Reach("undecided", f"rows are joined by {', '.join(links)}")
+    for condition in outer:
+        if (name := _elsewhere(condition, place)) is not None:
+            return Reach("person" if name in place.principals else "party", name)
     for condition, _ in facts.conditions:
         if _unfollowed(condition, place):
             return Reach("undecided", "a part that is not followed")
@@ -172,42 +225,18 @@ def _gate(conditions: Iterable[Condition]) -> Reach | None:
         if e.depends_on_row(atom):
             continue
         parts = tuple(walk(atom))
+        if (role := role_named(condition)) is not None:
+            return Reach("role", role)
         names = sorted({part.name for part in parts if isinstance(part, e.Setting)})
         if names:
             return Reach("setting", ", ".join(names))
-        if (role := _role_named(condition)) is not None:
-            return Reach("role", role)
         if any(isinstance(part, (e.SessionRole, e.Call, e.Subquery, e.Opaque)) for part in parts):
             called = next((part.name for part in parts if isinstance(part, e.Call) and part.user), "")
             return Reach("gate", called)
     return None
 
 
-def _role_named(condition: Condition) -> str | None:
-    """The name in ``current_user = 'name'``."""
-    for left, right in _equated(condition):
-        for side, other in ((bare(left), bare(right)), (bare(right), bare(left))):
-            if isinstance(side, e.SessionRole) and isinstance(other, e.Constant) and other.value:
-                return other.value
-    return None
-
-
-def _equated(condition: Condition) -> Iterator[tuple[Expression, Expression]]:
-    """Pairs that are equal when the condition holds."""
-    match condition.atom:
-        case e.Compare(operator="=", exact=True) as one if condition.value is True:
-            yield one.left, one.right
-        case e.Distinct(exact=True) as one if condition.value is False:
-            yield one.left, one.right
-        case e.AnyArray(operator="=", any=True, exact=True) as one if condition.value is True:
-            yield one.operand, one.array
-        case e.InList(operator="=", any=True, exact=True) as one if condition.value is True and one.items:
-            yield one.operand, one.items[0]
-        case _:
-            return
-
-
-def _anchored(equal: _Equalities, facts: _Facts, place: Place) -> set[tuple[int, int]]:
+def _anchored(equal: Equalities, facts: _Facts, place: Place) -> set[tuple[int, int]]:
     """Rows of subqueries (by query and range table index) that are the session's: a column is held against the
     session, row security of the relation itself does it, or they are joined to such rows."""
     links: list[set[tuple[int, int]]] = []
@@ -216,7 +245,7 @@ def _anchored(equal: _Equalities, facts: _Facts, place: Place) -> set[tuple[int,
         columns = [one for one in members if isinstance(one, e.Column) and one.level > 0]
         sources = {(one.query, one.source) for one in columns}
         links.append(sources)
-        if any(one in equal.anchors and _of_session(one) for one in members):
+        if any(one in equal.anchors and of_session(one) for one in members):
             found |= sources
         found |= {(one.query, one.source) for one in columns if _protected(one, facts, place)}
     changed = True
@@ -280,6 +309,25 @@ def _is_null_key(condition: Condition, place: Place) -> bool:
     )
 
 
+def _elsewhere(condition: Condition, place: Place) -> str | None:
+    """A column other than the key that is held against the session through a function or an operator, such as a field
+    of a JSON document."""
+    if place.key is None:
+        return None
+    for left, right in equated(condition):
+        for side, other in ((left, right), (right, left)):
+            names = e.columns(side)
+            followed = not any(
+                isinstance(part, (e.Opaque, e.Subquery))
+                or (isinstance(part, e.Call) and part.user and part.inlined is None)
+                for part in walk(side)
+            )
+            if names and place.key not in names and followed and not e.depends_on_row(other) and of_session(other):
+                generated = generated_columns(place.catalog, place.relation, side)
+                return None if place.key in e.columns(generated) else sorted(names)[0]
+    return None
+
+
 def _unfollowed(condition: Condition, place: Place) -> bool:
     """A condition on the row and the session that is no plain equality."""
     atom = condition.atom
@@ -299,13 +347,6 @@ def _unfollowed(condition: Condition, place: Place) -> bool:
     plain = any(
         e.depends_on_row(left) != e.depends_on_row(right)
         and isinstance(bare(left if e.depends_on_row(left) else right), e.Column)
-        for left, right in _equated(condition)
+        for left, right in equated(condition)
     )
-    return not plain and any(_of_session(part) for part in parts)
-
-
-def _of_session(part: Expression) -> bool:
-    """Whether a value differs between sessions."""
-    return any(
-        isinstance(one, (e.Setting, e.SessionRole)) or (isinstance(one, e.Call) and one.user) for one in walk(part)
-    ) or (isinstance(part, (e.Subquery, e.Opaque)))
+    return not plain and any(of_session(part) for part in parts)

@@ -10,6 +10,8 @@ ALTER TABLE customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON customers USING ({TENANT});
 CREATE TABLE invoices (id int PRIMARY KEY, tenant_id int NOT NULL, amount int);
 ALTER TABLE invoices OWNER TO keeper;
+CREATE INDEX ON customers (tenant_id);
+CREATE INDEX ON invoices (tenant_id);
 GRANT SELECT, INSERT, UPDATE, DELETE ON customers, invoices TO app;
 """
 """A table as it should be, and one whose protection is the example's."""

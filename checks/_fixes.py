@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from rlsaudit.checks._reading import bound, uses
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.identifiers import literal, quote
+from rlsaudit.catalog.identifiers import literal, quote, remark
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Function, Grant, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
@@ -152,7 +152,7 @@ def policy_for(subject: Subject, relation: Relation, classified: Classified, nam
     """CREATE POLICY with the tenant's condition; a remark where it cannot be told."""
     predicate = tenant_predicate(subject, relation, classified)
     if predicate is None:
-        return f"-- then a policy for {relation.qualified} that compares its rows with the session's tenant"
+        return remark(f"then a policy for {relation.qualified} that compares its rows with the session's tenant")
     taken = {policy.name for policy in subject.catalog.policies_of(relation.oid)}
     while name in taken:
         name += "_2"

@@ -8,7 +8,9 @@ from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._binding import Reach
 from rlsaudit.checks._fixes import in_order, listed
+from rlsaudit.checks._guards import always, overwritten, refuses
 from rlsaudit.checks._reading import Use, same_condition, uses
+from rlsaudit.checks._settings import sources
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Policy, Relation, Trigger
@@ -17,6 +19,7 @@ from rlsaudit.catalog.policies import settings, settings_read
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.tenancy import words
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,19 @@ def severity_of(subject: Subject, use: Use, reach: Reach) -> Severity | None:
             return "high" if lesser else "critical"
         case "setting":
             # With nothing but the tenant's own setting every session passes.
-            own = set(reach.detail.split(", ")) <= tenant_settings(subject)
-            return "critical" if own and not lesser else "high"
+            names = set(reach.detail.split(", "))
+            if all(name.startswith("request.") for name in names):
+                return "medium"  # PostgREST fills these from a signed token
+            return "critical" if names <= tenant_settings(subject) and not lesser else "high"
         case "party":
+            if _unique(subject, use, reach.detail):
+                return "low"  # who knows a secret finds its row
             return "high" if _tenant_elsewhere(subject, use) or lesser else "critical"
         case "gate":
             return "medium" if reach.detail else "high"
         case "person":
+            if use.classified.kind == "registry":
+                return "low"
             return "high" if _tenant_elsewhere(subject, use) else "medium"
         case "role":
             return _as_role(subject, use, reach.detail)
@@ -104,6 +113,31 @@ def _as_role(subject: Subject, use: Use, name: str) -> Severity | None:
     if any(subject.visibility.may_execute(use.role.oid, function) for function in functions):
         return "critical"
     return "low"
+
+
+def _unique(subject: Subject, use: Use, name: str) -> bool:
+    """Whether the column is one that tells a single row, and is held against something else than the tenant."""
+    column = use.relation.column(name)
+    indexes = subject.catalog.indexes_of(use.relation.oid)
+    if column is None or not any(one.unique and one.columns == (column.number,) for one in indexes):
+        return False
+    read = {
+        source
+        for comparison in e.comparisons(use.predicate)
+        if comparison.column.name == name
+        for source in sources(subject, comparison.other)
+    }
+    tenants = tenant_settings(subject)
+    return bool(read) and not any(words.tenant_like(one.name) if one.path else one.setting in tenants for one in read)
+
+
+def _own_record(subject: Subject, use: Use, name: str) -> bool:
+    """Whether the relation ties users to tenants: one row for each pair.  A user may see to what he belongs."""
+    key, user = (use.relation.column(one) for one in (use.place.key or "", name))
+    if key is None or user is None:
+        return False
+    indexes = subject.catalog.indexes_of(use.relation.oid)
+    return any(one.unique and set(one.columns) == {key.number, user.number} for one in indexes)
 
 
 def _tenant_elsewhere(subject: Subject, use: Use) -> bool:
@@ -135,6 +169,8 @@ def loose_reads(subject: Subject) -> Iterable[Opening]:
             if reach.kind == "open" and trivial(use, way):
                 continue
             if reach.kind == "person" and use.classified.kind in ("membership", "principal"):
+                continue
+            if reach.kind == "person" and _own_record(subject, use, reach.detail):
                 continue
             if reach.kind == "party" and _tenant_elsewhere(subject, use):
                 continue
@@ -194,8 +230,9 @@ def guard(subject: Subject, use: Use) -> str:
     triggers = [t for t in subject.catalog.triggers_of(use.relation.oid) if _fires(t, use.command)]
     for trigger in sorted(triggers, key=lambda t: t.name):
         if settings_read(subject.catalog, trigger.function) & names:
-            later = any(other.name > trigger.name for other in triggers)
-            if not trigger.columns or use.command != "UPDATE" or not later:
+            name = key.name if key else ""
+            gap = overwritten(subject.catalog, trigger, triggers, name) or not always(trigger, name, names)
+            if not gap and refuses(subject.catalog, trigger, name):
                 return f"the trigger {trigger.name} reads the context"
     for constraint in subject.catalog.constraints_of(use.relation.oid):
         text = (constraint.expression or "").lower()
@@ -236,7 +273,9 @@ def tenant_settings(subject: Subject) -> frozenset[str]:
 def in_words(reach: Reach) -> str:
     """What a way asks for instead of the tenant."""
     return {
-        "setting": f"a session that sets {reach.detail}, which every client can,",
+        "setting": f"a session that sets {reach.detail}, which every client can,"
+        if not reach.detail.startswith("request.")
+        else f"a session whose {reach.detail} says so",
         "gate": f"a session for which {reach.detail or 'a condition without the row'} answers true",
         "role": f"code that runs as {reach.detail}",
         "person": f"a session of the user named in {reach.detail}",

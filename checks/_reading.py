@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._binding import Place, Reach, Reached, reach
+from rlsaudit.checks._narrow import narrow
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
@@ -18,6 +19,7 @@ from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.simplify import State
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Subject
+from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 Side = Literal["old", "new"]
@@ -36,6 +38,8 @@ class Reading:
 
     predicate: Expression
     place: Place
+    look: int = 0
+    """Among the places of one run equal for relations that look alike, see ``_look``."""
 
     @cached_property
     def reaches(self) -> Reached:
@@ -51,23 +55,54 @@ class Reading:
             (said, found)
             for state, said in STATES
             for way, found in self._reaches(state)
-            if (found.kind == "open" and way not in usual) or (found.kind == "shared" and "shared" not in kinds)
+            if (found.kind == "open" and way not in usual and not narrow(way, self.place))
+            or (found.kind == "shared" and "shared" not in kinds)
         )
 
     @cached_property
-    def alike(self) -> object:
-        """What besides the predicate the answers depend on."""
-        place = self.place
-        if place.classified.path or any(isinstance(part, e.Subquery) for part in e.walk(self.predicate)):
-            return place.relation.oid, place.role
-        return place.key, place.principals
+    def shape(self) -> Hashable:
+        """Equal for readings that are the same but for which relations they are about: what is asked of one, relations
+        of subqueries apart, holds of the other."""
+        if not self._read:
+            return self.predicate, self.look
+        catalog, numbers = self.place.catalog, self._numbers
+        ties = tuple(
+            (numbers[one.referenced], one.columns)
+            for one in catalog.constraints_of(self.place.relation.oid)
+            if one.kind == "foreign key" and one.referenced in numbers
+        )
+        looks = tuple(self._foreign(oid) for oid in self._read)
+        return e.renumbered(self.predicate, numbers), self.look, looks, ties, numbers.get(self.place.relation.oid)
+
+    @cached_property
+    def _read(self) -> tuple[int, ...]:
+        """The relations that it reads, in order of appearance."""
+        if not e.subquery_relations(self.predicate):
+            return ()
+        parts = (part for part in e.walk(self.predicate) if isinstance(part, e.Subquery))
+        return tuple(dict.fromkeys(oid for part in parts for oid in part.relations))
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """Each of them as ``shape`` has it: no relation's OID."""
+        return {oid: -number for number, oid in enumerate(self._read, start=1)}
+
+    def _foreign(self, oid: int) -> Hashable:
+        """What matters in a relation that is read."""
+        relation = self.place.catalog.find_relation(oid)
+        if relation is None:
+            return None
+        bound = relation.rls_enabled and self.place.visibility.exempt(self.place.role, relation) is None
+        return bound, tuple([column.name for column in relation.columns])
 
     def _reaches(self, state: State) -> Reached:
-        known: Hashable = (self.predicate, state, self.alike)
+        known: Hashable = (self.shape, state)
         found = self.place.memo.get(known)
         if found is None:
-            found = self.place.memo[known] = _reached(self.predicate, state, self.place)
-        return found
+            found = _reached(self.predicate, state, self.place)
+            self.place.memo[known] = _renumbered(found, self._numbers) if self._read else found
+            return found
+        return _renumbered(found, {number: oid for oid, number in self._numbers.items()}) if self._read else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +125,21 @@ class Use:
     @property
     def reaches(self) -> Reached:
         """Each way through the policy and whose rows it admits."""
-        return self.reading.reaches
+        return self._shared_by_parties if self.place.parties else self.reading.reaches
+
+    @cached_property
+    def _shared_by_parties(self) -> Reached:
+        """Rows of several tenants belong to each of them; new ones must name the session's in the same column always."""
+        found, parties = self.reading.reaches, self.place.parties
+        if not parties or all(one.kind != "party" for _, one in found):
+            return found
+        named = parties.intersection(*(one.columns for _, one in found)) if found else parties
+        if self.side == "new" and not named:
+            return found
+        return tuple(
+            (way, replace(one, kind="tenant", detail="") if one.kind == "party" and one.columns & parties else one)
+            for way, one in found
+        )
 
     @property
     def missing(self) -> tuple[tuple[str, Reach], ...]:
@@ -101,7 +150,9 @@ class Use:
         """Whether the way is taken because the context is missing."""
         whole = e.And(tuple(_expression(condition) for condition in way))
         return any(
-            reach(one, self.place).kind == "open" for state, _ in STATES for one in ways(whole, True, state) or ()
+            reach(one, self.place).kind == "open" and not narrow(one, self.place)
+            for state, _ in STATES
+            for one in ways(whole, True, state) or ()
         )
 
 
@@ -110,6 +161,13 @@ def _reached(predicate: Expression, state: State, place: Place) -> Reached:
     if found is None:
         return ((frozenset(), Reach("undecided", "too many alternatives")),)
     return tuple((way, reach(way, place)) for way in found)
+
+
+def _renumbered(reached: Reached, relations: Mapping[int, int]) -> Reached:
+    return tuple(
+        (frozenset([Condition(e.renumbered(one.atom, relations), one.value) for one in way]), found)
+        for way, found in reached
+    )
 
 
 def _expression(condition: Condition) -> Expression:
@@ -132,24 +190,84 @@ def uses(subject: Subject) -> tuple[Use, ...]:
 def _uses(subject: Subject) -> Iterator[Use]:
     catalog, visibility = subject.catalog, subject.visibility
     memo: dict[Hashable, Reached] = {}
+    looks: dict[Hashable, int] = {}
     for oid in subject.tenancy.tenant_data():
         relation, classified = catalog.relation(oid), subject.tenancy.of(oid)
         if not relation.holds_rows or not relation.rls_enabled:
             continue
         principals = frozenset(subject.tenancy.principal_columns.get(oid, ()))
+        parties = _parties(subject, relation, classified)
+        look = looks.setdefault(_look(subject, relation, classified, principals), len(looks))
         for role in subject.tenancy.roles:
-            place = Place(catalog, visibility, relation, classified, role.oid, principals, memo)
+            place = Place(catalog, visibility, relation, classified, role.oid, principals, parties, memo)
             readings: dict[tuple[int, ...], Reading] = {}
             for command in COMMANDS:
                 if visibility.may(role.oid, relation, command):
                     policies = visibility.policies(role.oid, relation, command)
                     for side in SIDES[command]:
-                        for policy, reading in _applied(subject, place, side, policies, readings):
+                        for policy, reading in _applied(subject, place, look, side, policies, readings):
                             yield Use(relation, classified, role, command, side, policy, place, reading)
 
 
+def _parties(subject: Subject, relation: Relation, classified: Classified) -> frozenset[str]:
+    """Columns that refer to the tenants; where the key is only known from comparisons, all that are compared as it is."""
+    if classified.path or classified.key is None or classified.kind != "tenant":
+        return frozenset()
+    found = {
+        column.name
+        for constraint in subject.catalog.constraints_of(relation.oid)
+        if constraint.kind == "foreign key"
+        and constraint.referenced == subject.tenancy.registry
+        and len(constraint.columns) == 1
+        and (column := relation.column_number(constraint.columns[0])) is not None
+    }
+    if classified.key in found and len(found) > 1:
+        return frozenset(found)
+    usual = subject.tenancy.key_columns[:1]
+    if found or classified.key in usual or not words.tenant_like(classified.key):
+        return frozenset()
+    kind = next(column.base_type for column in relation.columns if column.name == classified.key)
+    alike = {one.name for one in relation.columns if one.base_type == kind and words.tenant_like(one.name)}
+    return frozenset(alike) if len(alike) > 1 else frozenset()
+
+
+def _look(subject: Subject, relation: Relation, classified: Classified, principals: frozenset[str]) -> Hashable:
+    """What besides a predicate and the relations that it reads its answers depend on."""
+    if relation.parents:
+        return relation.oid
+    columns = tuple(
+        [
+            (one.name, one.type, one.domain_checks if one.name == classified.key else (), one.default)
+            for one in relation.columns
+            if one.generated or one.name == classified.key
+        ]
+    )
+    key = relation.column(classified.key) if classified.key else None
+    constraints = tuple(
+        [
+            (one.definition, one.columns, one.validated, one.enforced)
+            for one in subject.catalog.constraints_of(relation.oid)
+            if one.kind == "check" or (one.kind == "foreign key" and key is not None and key.number in one.columns)
+        ]
+    )
+    indexes = tuple(
+        [
+            (one.columns, one.unique, one.valid, one.expressions_tree, one.predicate_tree)
+            for one in subject.catalog.indexes_of(relation.oid)
+            if one.expressions_tree is not None
+        ]
+    )
+    path = classified.path[0].columns if classified.path else None
+    return classified.key, path, classified.kind, principals, columns, constraints, indexes
+
+
 def _applied(
-    subject: Subject, place: Place, side: Side, policies: tuple[Policy, ...], readings: dict[tuple[int, ...], Reading]
+    subject: Subject,
+    place: Place,
+    look: int,
+    side: Side,
+    policies: tuple[Policy, ...],
+    readings: dict[tuple[int, ...], Reading],
 ) -> Iterator[tuple[Policy, Reading]]:
     """Permissive policies, each read with the restrictive ones; ``readings`` are shared by commands."""
     restrictive = [policy for policy in policies if not policy.permissive]
@@ -162,7 +280,7 @@ def _applied(
             if _predicate(subject, policy, side) is None:
                 continue
             whole = predicates[0] if len(predicates) == 1 else e.And(tuple(predicates))
-            readings[known] = Reading(whole, place)
+            readings[known] = Reading(whole, place, look)
         if known:
             yield policy, readings[known]
 

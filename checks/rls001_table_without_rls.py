@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, protect, revoke, said, users_of
 
+from rlsaudit.catalog.model import PUBLIC, Relation, Role
 from rlsaudit.check import Example, Hit, Subject, check
-from rlsaudit.finding import Severity
+from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.tenancy.model import ApplicationRole
+
+Who = tuple[tuple[ApplicationRole, tuple[str, ...]], ...]
 
 
 @check(
@@ -59,23 +63,66 @@ def table_without_rls(subject: Subject) -> Iterator[Hit]:
             continue
         severity: Severity = "high" if classified.kind in ("registry", "principal") else "critical"
         if relation.kind == "foreign table":
-            yield Hit(
-                relation.qualified,
-                f"{what}, which a foreign table cannot have: {said(who)} reaches the rows of every tenant"
-                " that the remote user sees.",
-                "\n".join(revoke(subject, relation, role.oid, commands) for role, commands in who),
-                severity,
-                relation=relation.qualified,
-            )
+            yield _foreign(subject, relation, what, who, severity)
             continue
+        commands = listed(dict.fromkeys(c for _, held in who for c in held))
+        reaches = f"{'reach' if len(who) > 1 else 'reaches'} the rows of every tenant"
+        if commands == "INSERT":
+            reaches, severity = "may add rows in the name of any tenant", "high"
         yield Hit(
             relation.qualified,
-            f"{what}: {said(who)} reaches the rows of every tenant.",
+            f"{what}: {said(who)} {reaches}.",
             protect(subject, relation, classified),
             severity,
             relation=relation.qualified,
-            command=listed(dict.fromkeys(c for _, commands in who for c in commands)),
+            command=commands,
         )
+
+
+def _foreign(subject: Subject, relation: Relation, what: str, who: Who, severity: Severity) -> Hit:
+    """What the rows of a foreign table are depends on whom the far end takes each role for."""
+    found = [(role, commands, *_remote(subject, relation, role.oid)) for role, commands in who]
+    worst = min((one[3] for one in found), key=SEVERITIES.index)
+    severity = worst if worst != "critical" else severity
+    telling = [one for one in found if one[3] == worst]
+    return Hit(
+        relation.qualified,
+        f"{what}, which a foreign table cannot have: {said([(r, c) for r, c, _, _ in telling])} {telling[0][2]}.",
+        "\n".join(revoke(subject, relation, role.oid, commands) for role, commands, _, _ in telling),
+        severity,
+        relation=relation.qualified,
+    )
+
+
+def _remote(subject: Subject, relation: Relation, role: int) -> tuple[str, Severity]:
+    """As whom the role arrives at the far end, and how bad that is."""
+    catalog = subject.catalog
+    mappings = [one for one in catalog.user_mappings if one.server == relation.foreign_server]
+    mapping = next((one for own in (role, PUBLIC) for one in mappings if one.role == own), None)
+    server = next((one for one in catalog.foreign_servers if one.oid == relation.foreign_server), None)
+    wrapper = server.wrapper if server else ""
+    if mapping is None and wrapper == "postgres_fdw":
+        return "has no user mapping, so the far end cannot be reached", "low"
+    if mapping is None or mapping.user is None:
+        return "reaches the rows of every tenant that the far end holds", "critical"
+    remote = catalog.role_named(mapping.user)
+    if remote is None:
+        return f"arrives there as {mapping.user}, of whom nothing here says that policies bind it", "critical"
+    free = _free(subject, remote)
+    if free:
+        return f"arrives there as {remote.name}, {free}: the rows of every tenant are open", "critical"
+    return f"arrives there as {remote.name}, whom policies bind here; whether they do there is not looked at", "low"
+
+
+def _free(subject: Subject, remote: Role) -> str:
+    """Why no policy would bind a role of that name, if the far end is like this database."""
+    if remote.superuser or remote.bypassrls:
+        return "a superuser" if remote.superuser else "who has BYPASSRLS"
+    for oid in subject.tenancy.tenant_data():
+        relation = subject.catalog.relation(oid)
+        if relation.rls_enabled and subject.visibility.exempt(remote.oid, relation):
+            return f"who owns {relation.qualified}, where row security is not forced"
+    return ""
 
 
 def _inherits_tenant_data(subject: Subject, parents: tuple[int, ...]) -> bool:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import POLICY, ROLES
 from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._powers import owned_tables, tables
 
+from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 
@@ -26,35 +28,41 @@ from rlsaudit.check import Example, Hit, Subject, check
     ),
 )
 def force_missing(subject: Subject) -> Iterator[Hit]:
-    catalog, visibility = subject.catalog, subject.visibility
-    for oid in subject.tenancy.tenant_data():
-        relation = catalog.relation(oid)
-        if not relation.rls_enabled or relation.rls_forced:
-            continue
-        owner = catalog.role_name(relation.owner)
-        owning = [role.name for role in subject.tenancy.roles if visibility.owns(role.oid, relation.owner)]
-        setting = [
-            role.name
-            for role in subject.tenancy.roles
-            if role.name not in owning and relation.owner in visibility.becomes(role.oid)
-        ]
-        ways = []
-        if owning:
-            ways.append(f"{listed(owning)} has the owner's rights")
-        if setting:
-            ways.append(f"{listed(setting)} can SET ROLE {owner}")
-        if ways:
-            detail = f"{relation.qualified} belongs to {owner} and {' and '.join(ways)}: no policy binds it there."
-        else:
-            detail = (
-                f"No policy binds {owner}, who owns {relation.qualified}; no application role can become it, but views"
-                " and SECURITY DEFINER functions of that owner are not bound either."
-            )
-        yield Hit(
-            relation.qualified,
-            detail,
-            f"ALTER TABLE {relation.qualified} FORCE ROW LEVEL SECURITY;",
-            "critical" if ways else "info",
-            relation=relation.qualified,
-            role=listed((*owning, *setting)),
+    for owner, owned in owned_tables(subject).items():
+        unforced = [relation for relation in owned if not relation.rls_forced]
+        if unforced:
+            yield _hit(subject, owner, unforced)
+
+
+def _hit(subject: Subject, owner: int, unforced: list[Relation]) -> Hit:
+    visibility, name = subject.visibility, subject.catalog.role_name(owner)
+    owning = [role.name for role in subject.tenancy.roles if visibility.owns(role.oid, owner)]
+    setting = [
+        role.name
+        for role in subject.tenancy.roles
+        if role.name not in owning and owner in visibility.becomes(role.oid)
+    ]  # fmt: skip
+    ways = []
+    if owning:
+        ways.append("it is the application's role" if owning == [name] else f"{listed(owning)} has the owner's rights")
+    if setting:
+        ways.append(f"{listed(setting)} can SET ROLE {name}")
+    one = len(unforced) == 1
+    if ways:
+        detail = (
+            f"Row security is not forced on {tables(unforced)}, which {'belongs' if one else 'belong'} to {name}, and"
+            f" {' and '.join(ways)}: no policy binds it there."
         )
+    else:
+        detail = (
+            f"No policy binds {name}, who owns {tables(unforced)}; no application role can become it, but views"
+            " and SECURITY DEFINER functions of that owner are not bound either."
+        )
+    return Hit(
+        unforced[0].qualified,
+        detail,
+        "\n".join(f"ALTER TABLE {relation.qualified} FORCE ROW LEVEL SECURITY;" for relation in unforced),
+        "critical" if ways else "info",
+        relation=unforced[0].qualified,
+        role=listed((*owning, *setting)),
+    )

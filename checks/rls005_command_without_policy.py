@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
-from rlsaudit.checks._fixes import held, listed, policy_for, revoke
+from rlsaudit.checks._fixes import listed, policy_for, revoke
 
+from rlsaudit.catalog.model import COMMANDS, PUBLIC
 from rlsaudit.check import Example, Hit, Subject, check
 
 
@@ -29,15 +30,16 @@ from rlsaudit.check import Example, Hit, Subject, check
 def command_without_policy(subject: Subject) -> Iterator[Hit]:
     catalog, visibility = subject.catalog, subject.visibility
     for relation in catalog.relations:
-        if not relation.rls_enabled:
+        policies = catalog.policies_of(relation.oid)
+        if not relation.rls_enabled or any(p.permissive and p.command == "ALL" and PUBLIC in p.roles for p in policies):
             continue
         for role in subject.tenancy.roles:
             denied = [
                 command
-                for command in held(subject, role.oid, relation)
-                if not any(p.permissive for p in visibility.policies(role.oid, relation, command))
+                for command in COMMANDS
+                if visibility.may(role.oid, relation, command)
+                and not any(p.permissive for p in visibility.policies(role.oid, relation, command))
             ]
-            policies = catalog.policies_of(relation.oid)
             if not denied or (policies and not any(policy.permissive for policy in policies)):
                 continue
             if not policies:

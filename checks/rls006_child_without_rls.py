@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._fixes import revoke, said, users_of
+from rlsaudit.checks._fixes import listed, revoke, said, users_of
 
+from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.tenancy.model import ApplicationRole
+
+Who = tuple[tuple[ApplicationRole, tuple[str, ...]], ...]
+
+_NAMED = 6
+"""Children that a message names before it only counts them."""
 
 _EVENTS = """\
 CREATE ROLE app LOGIN;
@@ -33,20 +40,31 @@ CREATE POLICY tenant ON events USING (tenant_id = NULLIF(current_setting('app.te
     ),
 )
 def child_without_rls(subject: Subject) -> Iterator[Hit]:
+    found: dict[tuple[int, Who], list[Relation]] = {}
     for relation in subject.catalog.relations:
-        classified = subject.tenancy.of(relation.oid)
-        if relation.rls_enabled or not relation.holds_rows or not classified.tenant_data:
+        if relation.rls_enabled or not relation.holds_rows or not subject.tenancy.of(relation.oid).tenant_data:
             continue
         parents = [subject.catalog.find_relation(oid) for oid in relation.parents]
-        names = [p.qualified for p in parents if p is not None and subject.tenancy.of(p.oid).tenant_data]
+        parent = next((p for p in parents if p is not None and subject.tenancy.of(p.oid).tenant_data), None)
         who = users_of(subject, relation)
-        if not names or not who or subject.catalog.policies_of(relation.oid) or relation.rls_forced:
+        if parent is None or not who or subject.catalog.policies_of(relation.oid) or relation.rls_forced:
             continue
-        noun = "partition" if relation.is_partition else "child table"
-        yield Hit(
-            relation.qualified,
-            f"{said(who)} may name {relation.qualified} itself, a {noun} of {names[0]} without row security of its"
-            " own: the parent's policies do not apply and every tenant's rows are open.",
-            "\n".join(revoke(subject, relation, role.oid, commands) for role, commands in who),
-            relation=relation.qualified,
-        )
+        found.setdefault((parent.oid, who), []).append(relation)
+    for (oid, who), children in found.items():
+        yield _hit(subject, subject.catalog.relation(oid), who, children)
+
+
+def _hit(subject: Subject, parent: Relation, who: Who, children: list[Relation]) -> Hit:
+    names = [child.qualified for child in children]
+    several = len(children) > 1
+    some = listed(names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"])
+    noun = ("partition" if children[0].is_partition else "child table") + ("s" if several else "")
+    own = "without row security of their own" if several else "without row security of its own"
+    return Hit(
+        names[0],
+        f"{said(who)} may name {some} directly, {'' if several else 'a '}{noun} of {parent.qualified} {own}: the"
+        " parent's policies do not apply and every tenant's rows are open.",
+        "\n".join(revoke(subject, child, role.oid, commands) for child in children for role, commands in who),
+        relation=parent.qualified,
+        role=listed(role.name for role, _ in who),
+    )

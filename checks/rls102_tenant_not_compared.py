@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
-from rlsaudit.checks._openings import grouped, in_words, loose_reads
+from rlsaudit.checks._openings import Group, grouped, in_words, loose_reads
 
 from rlsaudit.check import Example, Hit, Subject, check
 
@@ -43,13 +43,11 @@ from rlsaudit.check import Example, Hit, Subject, check
     ),
 )
 def tenant_not_compared(subject: Subject) -> Iterator[Hit]:
-    for group in grouped(loose_reads(subject)):
+    for group in grouped(one for one in loose_reads(subject) if one.reach.kind != "party"):
         relation, worst = group.relation, group.first
-        key = worst.use.place.key or "the tenant"
         yield Hit(
             policy_name(group.policy, relation),
-            f"A way through the policy does not compare {key} with the session's tenant: {in_words(worst.reach)}"
-            f" reaches rows of every tenant in {relation.qualified} ({group.commands} as {group.roles}).",
+            _said(group),
             narrow(
                 subject, relation, worst.use.classified, group.policy, using=True, check=group.policy.check is not None
             ),
@@ -58,3 +56,18 @@ def tenant_not_compared(subject: Subject) -> Iterator[Hit]:
             command=group.commands,
             role=group.roles,
         )
+
+
+def _said(group: Group) -> str:
+    worst, relation = group.first, group.relation.qualified
+    key = worst.use.place.key or "the tenant"
+    who = f"({group.commands} as {group.roles})"
+    if worst.reach.kind == "person":
+        return (
+            f"A way through the policy asks for the user in {worst.reach.detail} and not for {key}: a user's rows of"
+            f" {relation} are in reach whatever tenant the session acts for, also after the user has left it {who}."
+        )
+    return (
+        f"A way through the policy does not compare {key} with the session's tenant: {in_words(worst.reach)}"
+        f" reaches rows of every tenant in {relation} {who}."
+    )

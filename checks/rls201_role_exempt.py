@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import held, in_order
+from rlsaudit.checks._powers import BOOTSTRAP, application, owned_tables, past_policies, role_object, some
 
 from rlsaudit.catalog.model import Role
 from rlsaudit.check import Example, Hit, Subject, check, quote
@@ -14,7 +16,9 @@ from rlsaudit.check import Example, Hit, Subject, check, quote
     severity="critical",
     rationale=(
         "Superusers and roles with BYPASSRLS see every row whatever the policies say. The attributes are not inherited,"
-        " but a member with the SET option takes them by SET ROLE. Others than the application's are listed to be known."
+        " but a member with the SET option takes them by SET ROLE. A worker that logs in with BYPASSRLS and writes"
+        " tenants' rows is one forgotten WHERE from mixing them; one that only reads, owns the tables or may not log in"
+        " is listed to be known."
     ),
     standards=("SOC 2 CC6.3", "ISO 27001 A.8.2", "NIST 800-53 AC-6", "CWE-250"),
     examples=(
@@ -24,47 +28,99 @@ from rlsaudit.check import Example, Hit, Subject, check, quote
             bad="CREATE ROLE support BYPASSRLS;\nGRANT support TO app;",
             good="CREATE ROLE support BYPASSRLS;\nCREATE ROLE person LOGIN;\nGRANT support TO person;",
         ),
+        Example(
+            setup=SOUND,
+            bad="CREATE ROLE worker LOGIN BYPASSRLS;\nGRANT SELECT, INSERT, UPDATE, DELETE ON invoices TO worker;",
+            good="CREATE ROLE worker LOGIN BYPASSRLS;\nGRANT SELECT ON invoices TO worker;",
+        ),
+        Example(
+            setup=SOUND,
+            bad=(
+                "CREATE ROLE worker LOGIN SUPERUSER;\nGRANT SELECT ON invoices TO worker;\n"
+                "CREATE POLICY work ON invoices FOR SELECT TO worker USING (tenant_id = current_setting('app.tenant_id', true)::int);"
+            ),
+            good="CREATE ROLE worker LOGIN SUPERUSER;\nGRANT SELECT ON invoices TO worker;",
+        ),
     ),
 )
 def role_exempt(subject: Subject) -> Iterator[Hit]:
     catalog = subject.catalog
-    application = {role.oid for role in subject.tenancy.roles}
-    for oid in sorted(application):
-        role = catalog.role(oid)
-        if role.superuser or role.bypassrls:
+    for one in subject.tenancy.roles:
+        role = catalog.role(one.oid)
+        if why := past_policies(role):
             yield Hit(
-                f"role {quote(role.name)}",
-                f"The application role {role.name} {_is(role)}: no policy binds it.",
+                role_object(role.name),
+                f"The application role {role.name} {why}: no policy binds it on any table.",
                 _without(role),
                 role=role.name,
             )
-        if role.superuser:
-            continue
-        for target in sorted(subject.visibility.becomes(oid) - {oid}):
+    for one in application(subject):
+        for target in sorted(subject.visibility.becomes(one.oid) - {one.oid}):
             other = catalog.role(target)
-            if other.superuser or other.bypassrls:
+            if why := past_policies(other):
                 yield Hit(
-                    f"role {quote(role.name)}",
-                    f"The application role {role.name} can SET ROLE {other.name}, which {_is(other)}: one statement"
-                    " takes it past every policy.",
-                    _revoked(subject, oid, target),
-                    role=role.name,
+                    role_object(one.name),
+                    f"The application role {one.name} can SET ROLE {other.name}, which {why}: one statement takes it"
+                    " past every policy.",
+                    _revoked(subject, one.oid, target),
+                    role=one.name,
                     command=f"SET ROLE {quote(other.name)}",
                 )
-    for role in catalog.roles:
-        if (role.superuser or role.bypassrls) and role.oid not in application and not role.predefined:
-            login = "may log in" if role.login else "may not log in"
+    yield from _others(subject)
+
+
+def _others(subject: Subject) -> Iterator[Hit]:
+    """Exempt roles that are not the application's."""
+    application_roles = {role.oid for role in subject.tenancy.roles}
+    owners = {subject.catalog.server.database_owner, *owned_tables(subject)}
+    for role in subject.catalog.roles:
+        why = past_policies(role)
+        if not why or role.oid in application_roles or role.predefined or role.oid == BOOTSTRAP:
+            continue
+        if role.login and not role.superuser and role.oid not in owners and (hit := _worker(subject, role)):
+            yield hit
+            continue
+        if role.login and role.oid not in owners and any(role.oid in policy.roles for policy in subject.catalog.policies):
             yield Hit(
-                f"role {quote(role.name)}",
-                f"{role.name} {_is(role)} and {login}; no application role can become it unless another finding says so.",
-                "",
-                "info",
+                role_object(role.name),
+                f"{role.name} {why} and may log in, so the policies that are written for {role.name} do not bind it.",
+                _without(role),
+                "medium",
                 role=role.name,
             )
+            continue
+        login = "may log in" if role.login else "may not log in"
+        yield Hit(
+            role_object(role.name),
+            f"{role.name} {why} and {login}; no application role can become it unless another finding says so.",
+            "",
+            "info",
+            role=role.name,
+        )
 
 
-def _is(role: Role) -> str:
-    return "is a superuser" if role.superuser else "has BYPASSRLS"
+def _worker(subject: Subject, role: Role) -> Hit | None:
+    """A login with BYPASSRLS that is neither the application's nor an owner's, but handles tenants' rows."""
+    used = [
+        (relation, commands)
+        for relations in owned_tables(subject).values()
+        for relation in relations
+        if (commands := held(subject, role.oid, relation))
+    ]
+    if not used:
+        return None
+    commands = in_order({command for _, held_there in used for command in held_there})
+    writes = commands != ("SELECT",)
+    touched = [(r, c) for r, c in used if not writes or c != ("SELECT",)]
+    return Hit(
+        role_object(role.name),
+        f"{role.name} logs in with BYPASSRLS and holds {', '.join(commands)} on"
+        f" {some(relation.qualified for relation, _ in touched)}: no policy stops a statement of it that forgets the"
+        " tenant.",
+        _without(role),
+        "medium" if writes else "low",
+        role=role.name,
+    )
 
 
 def _without(role: Role) -> str:

@@ -4,20 +4,19 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed, revoke
+from rlsaudit.checks._powers import application, tables
 
+from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
-from rlsaudit.finding import Severity
+from rlsaudit.tenancy.model import ApplicationRole
 
 _EFFECTS = {
-    "TRUNCATE": "TRUNCATE empties the table for every tenant",
+    "TRUNCATE": "TRUNCATE empties a table for every tenant",
     "TRIGGER": "TRIGGER puts code of its own into every tenant's statements",
     "REFERENCES": "REFERENCES tells by foreign keys which rows exist",
-    "MAINTAIN": "MAINTAIN locks the table for every tenant",
+    "MAINTAIN": "MAINTAIN locks a table for every tenant",
 }
-_LEVELS: tuple[tuple[Severity, tuple[str, ...]], ...] = (
-    ("high", ("TRUNCATE", "TRIGGER")),
-    ("low", ("REFERENCES", "MAINTAIN")),
-)
+_GRAVE = frozenset({"TRUNCATE", "TRIGGER"})
 
 
 @check(
@@ -38,24 +37,33 @@ _LEVELS: tuple[tuple[Severity, tuple[str, ...]], ...] = (
     ),
 )
 def table_wide_privilege(subject: Subject) -> Iterator[Hit]:
-    catalog, visibility = subject.catalog, subject.visibility
-    for oid in subject.tenancy.tenant_data():
-        relation = catalog.relation(oid)
-        if not relation.holds_rows:
-            continue
-        for role in subject.tenancy.roles:
-            if catalog.role(role.oid).superuser or visibility.owns(role.oid, relation.owner):
+    visibility = subject.visibility
+    relations = [subject.catalog.relation(oid) for oid in subject.tenancy.tenant_data()]
+    # Roles that hold the same on the same tables have it from one GRANT more often than not.
+    groups: dict[tuple[tuple[str, ...], tuple[int, ...]], list[ApplicationRole]] = {}
+    for role in application(subject):
+        where: dict[tuple[str, ...], list[int]] = {}
+        for relation in relations:
+            if not relation.holds_rows or visibility.owns(role.oid, relation.owner):
                 continue  # an owner could do all of it anyway
-            for severity, privileges in _LEVELS:
-                found = in_order({one for one in privileges if visibility.may(role.oid, relation, one)})
-                if found:
-                    yield Hit(
-                        relation.qualified,
-                        f"{role.name} holds {listed(found)} on {relation.qualified}, which no policy filters:"
-                        f" {'; '.join(_EFFECTS[one] for one in found)}.",
-                        revoke(subject, relation, role.oid, found),
-                        severity,
-                        relation=relation.qualified,
-                        role=role.name,
-                        command=listed(found),
-                    )
+            if found := in_order({one for one in _EFFECTS if visibility.may(role.oid, relation, one)}):
+                where.setdefault(found, []).append(relation.oid)
+        for found, oids in where.items():
+            groups.setdefault((found, tuple(oids)), []).append(role)
+    for (found, at), roles in groups.items():
+        yield _hit(subject, found, [subject.catalog.relation(oid) for oid in at], roles)
+
+
+def _hit(subject: Subject, found: tuple[str, ...], where: list[Relation], roles: list[ApplicationRole]) -> Hit:
+    names = listed(role.name for role in roles)
+    fixes = (revoke(subject, relation, role.oid, found) for relation in where for role in roles)
+    return Hit(
+        where[0].qualified,
+        f"{names} {'holds' if len(roles) == 1 else 'hold'} {listed(found)} on {tables(where)}, which no policy filters:"
+        f" {'; '.join(_EFFECTS[one] for one in found)}.",
+        "\n".join(line for line in dict.fromkeys(fixes) if line),
+        "high" if _GRAVE & set(found) else "low",
+        relation=where[0].qualified,
+        role=names,
+        command=listed(found),
+    )

@@ -1,15 +1,16 @@
 """Views and materialized views that show what policies hide."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, revoke, said, users_of
-from rlsaudit.checks._openings import tenant_settings
+from rlsaudit.checks._openings import in_words
+from rlsaudit.checks._views import Shown, shown
 
 from rlsaudit.catalog.model import Relation
-from rlsaudit.catalog.policies import settings_read
 from rlsaudit.check import Example, Hit, Subject, check
-from rlsaudit.finding import Severity
+from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.tenancy.model import ApplicationRole
 
 
 @check(
@@ -38,81 +39,120 @@ from rlsaudit.finding import Severity
             ),
             good="CREATE MATERIALIZED VIEW totals AS SELECT tenant_id, sum(amount) FROM invoices GROUP BY 1;",
         ),
+        Example(
+            setup=SOUND,
+            bad=(
+                "CREATE VIEW mine WITH (security_barrier = true) AS SELECT * FROM invoices\n"
+                "  WHERE tenant_id = current_setting('app.tenant_id', true)::int OR current_setting('app.role', true) = 'support';\n"
+                "GRANT SELECT ON mine TO app;"
+            ),
+            good=(
+                "CREATE VIEW mine WITH (security_barrier = true) AS SELECT * FROM invoices\n"
+                "  WHERE tenant_id = current_setting('app.tenant_id', true)::int;\n"
+                "GRANT SELECT ON mine TO app;"
+            ),
+        ),
+        Example(
+            setup=SOUND,
+            bad=(
+                "CREATE VIEW mine AS SELECT id, amount FROM invoices WHERE tenant_id = current_setting('app.tenant_id', true)::int;\n"
+                "GRANT SELECT ON mine TO app;"
+            ),
+            good=(
+                "CREATE VIEW mine WITH (security_barrier = true) AS SELECT c.name, i.amount\n"
+                "  FROM invoices i JOIN customers c USING (tenant_id) WHERE tenant_id = current_setting('app.tenant_id', true)::int;\n"
+                "GRANT SELECT ON mine TO app;"
+            ),
+        ),
     ),
 )
 def view_bypasses(subject: Subject) -> Iterator[Hit]:
     for view in subject.catalog.relations:
         if view.kind not in ("view", "materialized view"):
             continue
-        who = users_of(subject, view)
-        exposed = _exposed(subject, view, frozenset()) if who else []
+        # Who may only INSERT sees nothing; what may be inserted is another check's.
+        who = [(role, commands) for role, commands in users_of(subject, view) if set(commands) != {"INSERT"}]
+        if view.kind == "materialized view":  # nobody can write to one, whatever was granted
+            who = [(role, ("SELECT",)) for role, commands in who if "SELECT" in commands]
+        exposed = shown(subject, view) if who else ()
         if not exposed:
             continue
-        tables = listed(relation.qualified for relation, _ in exposed)
+        open_ones = [one for one in exposed if one.severity is not None]
         if view.kind == "materialized view":
-            detail = (
-                f"{view.qualified} is a stored copy of {tables}, which row security cannot protect: {said(who)} sees"
-                " the rows of every tenant."
-            )
-            fix = "\n".join(revoke(subject, view, role.oid, commands) for role, commands in who)
-            yield Hit(view.qualified, detail, fix, _severity(subject, exposed), relation=view.qualified)
-            continue
-        detail = (
-            f"{view.qualified} reads {tables} with the rights of {subject.catalog.role_name(view.owner)}, whom no policy"
-            f" binds there ({exposed[0][1]}): {said(who)} sees the rows of every tenant."
-        )
-        severity = _severity(subject, exposed)
+            yield _copy(subject, view, exposed, who)
+        elif open_ones:
+            yield _open(subject, view, open_ones, who)
+        else:
+            yield _filtered(subject, view, exposed, who)
+
+
+Who = list[tuple[ApplicationRole, tuple[str, ...]]]
+
+
+def _see(who: Who) -> str:
+    return "see" if len(who) > 1 else "sees"
+
+
+def _copy(subject: Subject, view: Relation, exposed: Sequence[Shown], who: Who) -> Hit:
+    detail = (
+        f"{view.qualified} is a stored copy of {_tables(exposed)}, which row security cannot protect: {said(who)} {_see(who)}"
+        " the rows of every tenant."
+    )
+    fix = "\n".join(revoke(subject, view, role.oid, commands) for role, commands in who)
+    return Hit(view.qualified, detail, fix, _worst(exposed), relation=view.qualified)
+
+
+def _open(subject: Subject, view: Relation, exposed: Sequence[Shown], who: Who) -> Hit:
+    severity = _worst(exposed)
+    worst = next(one for one in exposed if one.severity == severity)
+    sees = f"{said(who)} {_see(who)} the rows of every tenant."
+    if worst.reach.kind not in ("open", "shared", "tenant"):
+        sees = _partly(worst, said(who))
+    detail = f"{_reads(subject, view, exposed)}: {sees}"
+    fix = _fix(subject, view, exposed, who)
+    return Hit(view.qualified, detail, fix, severity, relation=view.qualified)
+
+
+def _partly(worst: Shown, who: str) -> str:
+    if worst.reach.kind == "undecided":
+        why = f" ({worst.reach.detail})" if worst.reach.detail else ""
+        return f"whether its own conditions keep tenants apart for {who} cannot be told{why}."
+    return f"to {in_words(worst.reach)} it shows rows of other tenants ({who})."
+
+
+def _filtered(subject: Subject, view: Relation, exposed: Sequence[Shown], who: Who) -> Hit:
+    start = _reads(subject, view, exposed)
+    if all(one.sealed for one in exposed):
+        detail = f"{start}; only its own conditions keep tenants apart."
         fix = f"ALTER VIEW {view.qualified} SET (security_invoker = true);"
-        if _compares_context(subject, view):
-            detail, severity, fix = _filtered(view, detail, fix)
-        yield Hit(view.qualified, detail, fix, severity, relation=view.qualified)
+        return Hit(view.qualified, detail, fix, "info", relation=exposed[0].relation.qualified)
+    detail = (
+        f"{start}; its own conditions keep tenants apart, but it is no security_barrier, so a function or a failing"
+        f" cast in the query of {listed(role.name for role, _ in who)} sees the rows before they are left out."
+    )
+    fix = f"ALTER VIEW {view.qualified} SET (security_barrier = true);"
+    return Hit(view.qualified, detail, fix, "high", relation=view.qualified)
 
 
-def _severity(subject: Subject, exposed: list[tuple[Relation, str]]) -> Severity:
-    kinds = {subject.tenancy.of(relation.oid).kind for relation, _ in exposed}
-    return "high" if kinds <= {"registry", "principal"} else "critical"
+def _fix(subject: Subject, view: Relation, exposed: Sequence[Shown], who: Who) -> str:
+    """An invoker view where that helps: not above a stored copy, nor above another view that reads by itself."""
+    direct = set(subject.catalog.mentions("relation", view.oid, "relation"))
+    if not view.security_invoker and all(one.relation.holds_rows and one.relation.oid in direct for one in exposed):
+        return f"ALTER VIEW {view.qualified} SET (security_invoker = true);"
+    return "\n".join(revoke(subject, view, role.oid, commands) for role, commands in who)
 
 
-def _filtered(view: Relation, detail: str, fix: str) -> tuple[str, Severity, str]:
-    start = detail.partition(": ")[0]
-    if view.security_barrier:
-        return f"{start}; only its own WHERE, which reads the context, keeps tenants apart.", "low", fix
+def _reads(subject: Subject, view: Relation, exposed: Sequence[Shown]) -> str:
+    readers = listed(subject.catalog.role_name(one.reader) for one in exposed)
     return (
-        f"{start}; its WHERE reads the context, but it is no security_barrier, so a function in the caller's query sees"
-        " the rows before they are left out.",
-        "high",
-        fix,
+        f"{view.qualified} reads {_tables(exposed)} with the rights of {readers}, whom no policy binds there"
+        f" ({exposed[0].why})"
     )
 
 
-def _exposed(subject: Subject, view: Relation, seen: frozenset[int]) -> list[tuple[Relation, str]]:
-    """Tenant relations that the view reads past their policies, and why; those of the views under it too.
-
-    A security_invoker view below is read as the session's own role again, so it exposes nothing more.
-    """
-    if view.oid in seen or view.security_invoker:
-        return []
-    found: list[tuple[Relation, str]] = []
-    for oid in subject.catalog.mentions("relation", view.oid, "relation"):
-        relation = subject.catalog.find_relation(oid)
-        if relation is None:
-            continue
-        if relation.kind in ("view", "materialized view"):
-            found += _exposed(subject, relation, seen | {view.oid})
-        elif subject.tenancy.of(oid).tenant_data and relation.holds_rows:
-            why = subject.visibility.exempt(view.owner, relation)
-            if view.kind == "materialized view":
-                found.append((relation, why or "stored"))
-            elif why is not None:
-                found.append((relation, why))
-    return found
+def _tables(exposed: Sequence[Shown]) -> str:
+    return listed(sorted({one.relation.qualified for one in exposed}))
 
 
-def _compares_context(subject: Subject, view: Relation) -> bool:
-    """Whether the view, or a function that it calls, reads the setting that tenants are told apart by."""
-    names = tenant_settings(subject)
-    text = (view.definition or "").lower()
-    if any(f"'{name}'" in text for name in names):
-        return True
-    called = subject.catalog.mentions("relation", view.oid, "function")
-    return any(settings_read(subject.catalog, oid) & names for oid in called)
+def _worst(exposed: Sequence[Shown]) -> Severity:
+    return min((one.severity or "info" for one in exposed), key=SEVERITIES.index)

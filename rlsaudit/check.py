@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from rlsaudit.catalog.identifiers import literal, qualified, quote
+from rlsaudit.catalog.identifiers import literal, qualified, quote, remark
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Finding, Severity
 from rlsaudit.tenancy.model import Tenancy
 
 __all__ = [
     "Catalog", "Check", "Example", "Hit", "Subject", "Tenancy", "Visibility", "check", "literal", "qualified", "quote",
-    "registry", "run_checks",
+    "registry", "remark", "run_checks",
 ]  # fmt: skip
 
 _ID = re.compile(r"RLS\d{3}\Z")
@@ -56,6 +57,8 @@ class Subject:
     catalog: Catalog
     tenancy: Tenancy
     visibility: Visibility
+    live: bool = True
+    """False when the server is rlsaudit's own scratch server, whose version and settings say nothing of the user's."""
 
 
 Runner = Callable[[Subject], Iterable[Hit]]
@@ -70,6 +73,8 @@ class Check:
     standards: tuple[str, ...]
     examples: tuple[Example, ...]
     run: Runner
+    covers: tuple[str, ...] = ()
+    """What it looks for, a line each, where that is a list; in place of examples when no SQL can show it."""
 
 
 def check(
@@ -79,16 +84,20 @@ def check(
     severity: Severity,
     rationale: str,
     standards: Iterable[str],
-    examples: Iterable[Example],
+    examples: Iterable[Example] = (),
+    covers: Iterable[str] = (),
 ) -> Callable[[Runner], Check]:
     """Declare a check.  Raises UsageError at import when the metadata is wrong, with the remedy."""
-    standards, examples = tuple(standards), tuple(examples)
+    standards, examples, listed = tuple(standards), tuple(examples), tuple(covers)
     if not _ID.match(id):
         raise UsageError(f"check id {id!r}: write RLS and three digits, such as RLS104")
     if severity not in SEVERITIES:
         raise UsageError(f"check {id}: severity {severity!r} is unknown; use one of {', '.join(SEVERITIES)}")
-    if not examples:
-        raise UsageError(f"check {id}: give at least one Example(bad=…, good=…); it is the docs page and the test")
+    if not examples and not listed:
+        raise UsageError(
+            f"check {id}: give at least one Example(bad=…, good=…); it is the docs page and the test. A check of what no SQL"
+            " can change, such as the server's version, says in covers=… what it looks for."
+        )
     for standard in standards:
         if not _STANDARD.match(standard):
             raise UsageError(
@@ -96,7 +105,7 @@ def check(
             )
 
     def declare(run: Runner) -> Check:
-        return Check(id, title, severity, rationale, standards, examples, run)
+        return Check(id, title, severity, rationale, standards, examples, run, listed)
 
     return declare
 
@@ -120,10 +129,14 @@ def registry() -> tuple[Check, ...]:
     return tuple(checks[name] for name in sorted(checks))
 
 
-def run_checks(catalog: Catalog, tenancy: Tenancy) -> tuple[Finding, ...]:
-    """Findings of every check.  A check that raises becomes a finding of its own and the rest still run."""
-    subject = Subject(catalog, tenancy, Visibility(catalog))
-    return tuple(finding for one in registry() for finding in _run(one, subject))
+def run_checks(catalog: Catalog, tenancy: Tenancy, *, live: bool = True) -> tuple[Finding, ...]:
+    """Findings of every check.  A check that raises becomes a finding of its own and the rest still run.
+
+    ``live`` is False for a catalog of SQL files loaded into a scratch server.
+    """
+    subject = Subject(catalog, tenancy, Visibility(catalog), live)
+    with without_collecting():
+        return tuple(finding for one in registry() for finding in _run(one, subject))
 
 
 def _run(one: Check, subject: Subject) -> Iterator[Finding]:

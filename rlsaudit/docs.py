@@ -28,6 +28,7 @@ _FAMILIES: Mapping[str, str] = {
     "4": "The context of a session",
     "5": "Keys and constraints",
     "6": "Performance of policies",
+    "7": "The server",
 }
 
 
@@ -89,6 +90,8 @@ def check_page(one: Check) -> str:
     ]
     for number, example in enumerate(one.examples, 1):
         parts += [f"## Example{f' {number}' if len(one.examples) > 1 else ''}", *_example(example)]
+    if one.covers:
+        parts += ["## What it looks for", "\n".join(f"* {_text(line)}" for line in one.covers)]
     if one.standards:
         parts += ["## Controls", "\n".join(f"* {standard}" for standard in one.standards)]
     return _joined([*parts, "[All checks](index.md)"])

@@ -27,7 +27,7 @@ class Finding:
     """One defect, with its evidence.  ``id`` is given by the report (F-1, F-2 …), everything else by the finder."""
 
     check: str
-    """``RLS001`` of a check; ``PROBE-READ`` and the like of the probe; ``PROVE`` of the prover."""
+    """``RLS001`` of a check; ``PLAN`` of a plan; ``PROBE-READ`` and the like of the probe; ``PROVE`` of the prover."""
     source: Source
     title: str
     """What is wrong in a few words, without names: the same for all findings of its kind."""

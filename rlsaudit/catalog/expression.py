@@ -6,16 +6,29 @@ keeps the columns, settings and calls found inside, so that whoever reads it can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 Volatility = Literal["", "immutable", "stable", "volatile"]
 
 
+class _Part:
+    """What is asked of an expression again and again, kept with it: a large schema repeats a few expressions."""
+
+    __slots__ = ("_children", "_columns", "_comparisons", "_hash", "_relations", "_walked")
+
+    _children: tuple[Expression, ...]
+    _columns: frozenset[str]
+    _comparisons: tuple[Comparison, ...]
+    _hash: int
+    _relations: frozenset[int]
+    _walked: tuple[Expression, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Column:
+class Column(_Part):
     """A column.  Level 0 is the policy's own relation; level n is a relation of the n-th nested subquery."""
 
     name: str
@@ -33,14 +46,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(_Part):
     value: str | None
     """Text form; None is SQL NULL."""
     type: str
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(_Part):
     """``current_setting(name, missing_ok)``; names are not case-sensitive and are kept in lower case."""
 
     name: str
@@ -49,7 +62,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRole:
+class SessionRole(_Part):
     """``current_user`` or ``session_user``."""
 
     which: Literal["current_user", "session_user"]
@@ -57,13 +70,13 @@ class SessionRole:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(_Part):
     argument: Expression
     type: str
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(_Part):
     """A binary operator that returns boolean; ``exact`` when it is the btree equality of its type (or its
     negation, when the name is ``<>``) under a deterministic collation."""
 
@@ -78,7 +91,7 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Distinct:
+class Distinct(_Part):
     """``left IS DISTINCT FROM right``."""
 
     left: Expression
@@ -88,32 +101,32 @@ class Distinct:
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(_Part):
     arguments: tuple[Expression, ...]
     type: str = "boolean"
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(_Part):
     arguments: tuple[Expression, ...]
     type: str = "boolean"
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(_Part):
     argument: Expression
     type: str = "boolean"
 
 
 @dataclass(frozen=True, slots=True)
-class NullTest:
+class NullTest(_Part):
     argument: Expression
     is_null: bool
     type: str = "boolean"
 
 
 @dataclass(frozen=True, slots=True)
-class BooleanTest:
+class BooleanTest(_Part):
     """``argument IS [NOT] TRUE/FALSE/UNKNOWN``; ``value`` None stands for UNKNOWN."""
 
     argument: Expression
@@ -123,13 +136,13 @@ class BooleanTest:
 
 
 @dataclass(frozen=True, slots=True)
-class Coalesce:
+class Coalesce(_Part):
     arguments: tuple[Expression, ...]
     type: str
 
 
 @dataclass(frozen=True, slots=True)
-class NullIf:
+class NullIf(_Part):
     left: Expression
     right: Expression
     exact: bool
@@ -137,7 +150,7 @@ class NullIf:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(_Part):
     """Searched CASE; the simple form is rewritten to it."""
 
     branches: tuple[tuple[Expression, Expression], ...]
@@ -146,7 +159,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class InList:
+class InList(_Part):
     """``operand = ANY (ARRAY[...])`` and IN over a list (``any``), or ``<> ALL`` (not ``any``)."""
 
     operator: str
@@ -158,7 +171,7 @@ class InList:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyArray:
+class AnyArray(_Part):
     """``operand op ANY/ALL (array)`` over an array that is not written out."""
 
     operator: str
@@ -170,7 +183,7 @@ class AnyArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Json:
+class Json(_Part):
     """``document -> key``, ``->>``, ``#>``, ``#>>``."""
 
     operator: str
@@ -180,7 +193,7 @@ class Json:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(_Part):
     """A function or another operator.  ``inlined`` is the body of a user function, arguments put in."""
 
     name: str
@@ -198,7 +211,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Subquery:
+class Subquery(_Part):
     """A sublink: ``exists``, ``any`` (IN), ``all`` (NOT IN has ``any`` under Not), ``scalar``, ``array``.
 
     ``plain``: inner joins of relations, conditions in ``condition``, no aggregate, set operation, offset or
@@ -220,7 +233,7 @@ class Subquery:
 
 
 @dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(_Part):
     """Something this language does not model."""
 
     why: str
@@ -270,22 +283,54 @@ _PARTS: Mapping[type, tuple[str, ...]] = {
 }
 """Fields of each class that may hold expressions, by their annotations."""
 
+_FIELDS: Mapping[type, tuple[str, ...]] = {kind: tuple(one.name for one in fields(kind)) for kind in _PARTS}
+_RELATIONS = _FIELDS[Subquery].index("relations")
 
-def children(expression: Expression) -> Iterator[Expression]:
+
+def _hashed_once(kind: Any) -> None:
+    compute: Callable[[Any], int] = kind.__hash__
+
+    def kept(self: Any) -> int:
+        try:
+            return self._hash  # type: ignore[no-any-return]
+        except AttributeError:
+            found = compute(self)
+            object.__setattr__(self, "_hash", found)
+            return found
+
+    setattr(kind, "__hash__", kept)  # noqa: B010 - a method cannot be assigned to
+
+
+for _kind in _PARTS:
+    _hashed_once(_kind)
+
+
+def children(expression: Expression) -> tuple[Expression, ...]:
     """Direct parts of an expression, an inlined body included."""
-    for name in _PARTS[type(expression)]:
-        value = getattr(expression, name)
-        if isinstance(value, tuple):
-            yield from _expressions(value)
-        elif value is not None and not isinstance(value, str):
-            yield value
+    try:
+        return expression._children
+    except AttributeError:
+        found: list[Expression] = []
+        for name in _PARTS[type(expression)]:
+            value = getattr(expression, name)
+            if isinstance(value, tuple):
+                found += _expressions(value)
+            elif value is not None and not isinstance(value, str):
+                found.append(value)
+        kept = tuple(found)
+        object.__setattr__(expression, "_children", kept)
+        return kept
 
 
-def walk(expression: Expression) -> Iterator[Expression]:
+def walk(expression: Expression) -> tuple[Expression, ...]:
     """The expression and everything inside it: subqueries and inlined function bodies too."""
-    yield expression
-    for child in children(expression):
-        yield from walk(child)
+    try:
+        return expression._walked
+    except AttributeError:
+        inside = [part for child in children(expression) for part in walk(child)]
+        kept = (expression, *inside)
+        object.__setattr__(expression, "_walked", kept)
+        return kept
 
 
 def _expressions(value: object) -> Iterator[Expression]:
@@ -321,7 +366,12 @@ def comparisons(expression: Expression) -> tuple[Comparison, ...]:
     Of ``column = column`` both directions are given.  Comparisons with a function around the column
     (``lower(tenant)``) are there too, not exact.
     """
-    return tuple(found for part in walk(expression) for found in _comparisons(part))
+    try:
+        return expression._comparisons
+    except AttributeError:
+        kept = tuple(found for part in walk(expression) for found in _comparisons(part))
+        object.__setattr__(expression, "_comparisons", kept)
+        return kept
 
 
 def _comparisons(part: Expression) -> Iterator[Comparison]:
@@ -353,7 +403,9 @@ _INJECTIVE = {
     ("uuid", "text"), ("uuid", "character varying"), ("text", "character varying"),
     ("character varying", "text"), ("name", "text"), ("integer", "text"), ("bigint", "text"),
     ("smallint", "text"), ("smallint", "integer"), ("smallint", "bigint"), ("integer", "bigint"),
-    ("integer", "character varying"), ("bigint", "character varying"),
+    ("integer", "character varying"), ("bigint", "character varying"), ("character", "text"),
+    ("character", "character varying"), ("smallint", "numeric"), ("integer", "numeric"), ("bigint", "numeric"),
+    ("numeric", "text"), ("smallint", "double precision"), ("integer", "double precision"), ("smallint", "real"),
 }  # fmt: skip
 """Casts that keep different values different."""
 
@@ -380,12 +432,24 @@ def _column_of(side: Expression) -> tuple[Column | None, bool]:
 
 def subquery_relations(expression: Expression) -> frozenset[int]:
     """OIDs of the relations that subqueries read, those inside inlined functions too."""
-    return frozenset(oid for part in walk(expression) if isinstance(part, Subquery) for oid in part.relations)
+    try:
+        return expression._relations
+    except AttributeError:
+        found = frozenset[int]().union(*(subquery_relations(child) for child in children(expression)))
+        if isinstance(expression, Subquery):
+            found |= frozenset(expression.relations)
+        object.__setattr__(expression, "_relations", found)
+        return found
 
 
 def columns(expression: Expression) -> frozenset[str]:
     """Names of the policy's own relation's columns that occur in it."""
-    return frozenset(part.name for part in walk(expression) if isinstance(part, Column) and part.level == 0)
+    try:
+        return expression._columns
+    except AttributeError:
+        found = frozenset(part.name for part in walk(expression) if isinstance(part, Column) and part.level == 0)
+        object.__setattr__(expression, "_columns", found)
+        return found
 
 
 def bare(expression: Expression) -> Expression:
@@ -400,21 +464,18 @@ def bare(expression: Expression) -> Expression:
 
 def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expression:
     """The same expression with the relations of its subqueries numbered anew, so that alike ones become equal."""
-    changed: dict[str, object] = {}
-    for field in fields(expression):
-        value = getattr(expression, field.name)
-        new = _renumbered_value(value, relations)
-        if isinstance(expression, Subquery) and field.name == "relations":
-            new = tuple(relations.get(oid, oid) for oid in expression.relations)
-        if new is not value:
-            changed[field.name] = new
-    return replace(expression, **changed) if changed else expression  # type: ignore[arg-type]
+    if subquery_relations(expression).isdisjoint(relations):
+        return expression
+    kind = type(expression)
+    values = [_renumbered_value(getattr(expression, name), relations) for name in _FIELDS[kind]]
+    if isinstance(expression, Subquery):
+        values[_RELATIONS] = tuple(relations.get(oid, oid) for oid in expression.relations)
+    return kind(*values)  # type: ignore[arg-type]
 
 
 def _renumbered_value(value: object, relations: Mapping[int, int]) -> object:
-    if isinstance(value, Expression):
-        return renumbered(value, relations)
+    if isinstance(value, _Part):
+        return renumbered(value, relations)  # type: ignore[arg-type]
     if isinstance(value, tuple):
-        items = tuple(_renumbered_value(item, relations) for item in value)
-        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return tuple(_renumbered_value(item, relations) for item in value)
     return value

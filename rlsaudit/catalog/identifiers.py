@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*\Z")
 
@@ -18,6 +19,7 @@ _RESERVED = frozenset(
 )
 
 
+@lru_cache(maxsize=65536)
 def quote(name: str) -> str:
     """``name`` as an SQL identifier, quoted only where it must be (like ``quote_ident``)."""
     if _PLAIN.match(name) and name not in _RESERVED:
@@ -27,6 +29,11 @@ def quote(name: str) -> str:
 
 def qualified(schema: str, name: str) -> str:
     return f"{quote(schema)}.{quote(name)}"
+
+
+def remark(text: str) -> str:
+    """An SQL comment of one line.  Names are hostile: the rest of one with a line break would be run."""
+    return "-- " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def literal(value: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +16,13 @@ from psycopg.rows import tuple_row
 from rlsaudit.catalog import queries
 from rlsaudit.catalog.model import (
     Catalog,
+    Collation,
     Column,
     Constraint,
     DefaultPrivilege,
     Dependency,
+    EventTrigger,
+    ExtendedStatistics,
     Extension,
     ForeignServer,
     Function,
@@ -42,6 +44,7 @@ from rlsaudit.catalog.model import (
     Trigger,
     UserMapping,
 )
+from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import NotTrustworthy, UsageError
 
 OLDEST = 150000
@@ -76,10 +79,12 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
 
     Raises UsageError when the server is older than 15, NotTrustworthy when the catalog cannot be read.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # a large schema is 100,000 new values and no garbage
     try:
-        with _transaction(connection), connection.cursor(row_factory=tuple_row) as cursor:
+        with (
+            without_collecting(),
+            _transaction(connection),
+            connection.cursor(row_factory=tuple_row) as cursor,
+        ):
             return _load(cursor)
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -87,9 +92,6 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
             f"the catalog could not be read: {reason}; check the connection and that no migration holds"
             " locks, then run again"
         ) from error
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @contextmanager
@@ -120,7 +122,10 @@ def _load(cursor: Cursor) -> Catalog:
     policies = _policies(cursor)
     constraints = tuple(_constraint(row) for row in _rows(cursor, dialect.constraints))
     indexes = tuple(_index(row) for row in _rows(cursor, queries.INDEXES))
-    operators, called, types = _symbols(cursor, _trees(relations, constraints, indexes, policies, functions))
+    publications = tuple(_publication(row, relations) for row in _rows(cursor, queries.PUBLICATIONS))
+    trees = _trees(relations, constraints, indexes, policies, functions)
+    trees |= {tree for one in publications for tree in one.filter_trees}
+    operators, called, types = _symbols(cursor, trees)
     return Catalog(
         server=server,
         roles=tuple(Role(*row) for row in _rows(cursor, queries.ROLES)),
@@ -132,11 +137,14 @@ def _load(cursor: Cursor) -> Catalog:
         policies=policies,
         functions=functions,
         triggers=tuple(_trigger(row) for row in _rows(cursor, queries.TRIGGERS)),
+        event_triggers=tuple(_event_trigger(row) for row in _rows(cursor, queries.EVENT_TRIGGERS)),
         rules=tuple(Rule(*row) for row in _rows(cursor, queries.RULES)),
         grants=tuple(Grant(*row) for row in _rows(cursor, queries.GRANTS)),
         default_privileges=tuple(DefaultPrivilege(*row) for row in _rows(cursor, queries.DEFAULT_PRIVILEGES)),
-        publications=tuple(_publication(row, relations) for row in _rows(cursor, queries.PUBLICATIONS)),
+        publications=publications,
+        collations=tuple(Collation(*row) for row in _rows(cursor, queries.COLLATIONS)),
         extensions=tuple(Extension(*row[:3]) for row in extensions),
+        extended_statistics=tuple(ExtendedStatistics(*row) for row in _rows(cursor, queries.EXTENDED_STATISTICS)),
         settings=tuple(_setting(row) for row in _rows(cursor, queries.SETTINGS_OF_ROLES)),
         foreign_servers=tuple(_foreign_server(row) for row in _rows(cursor, queries.FOREIGN_SERVERS)),
         user_mappings=tuple(UserMapping(*row) for row in _rows(cursor, queries.USER_MAPPINGS)),
@@ -168,7 +176,8 @@ def _server(cursor: Cursor) -> Server:
 
 
 def _relations(cursor: Cursor, extensions: dict[int, str]) -> tuple[Relation, ...]:
-    columns = _columns(cursor)
+    rows = _rows(cursor, queries.RELATIONS)
+    columns = _columns(cursor, {row[0] for row in rows if row[3] == "sequence"})
 
     def relation(row: Row) -> Relation:
         oid, parents, options = row[0], row[7], row[12]
@@ -176,20 +185,31 @@ def _relations(cursor: Cursor, extensions: dict[int, str]) -> tuple[Relation, ..
         middle = (*row[8:12], _tuple(options), *row[13:15])
         return Relation(*(*row[:7], *lists, *middle, extensions.get(oid), *row[15:]))
 
-    return tuple(relation(row) for row in _rows(cursor, queries.RELATIONS))
+    return tuple(relation(row) for row in rows)
 
 
-def _columns(cursor: Cursor) -> dict[int, list[Column]]:
+def _columns(cursor: Cursor, sequences: set[int]) -> dict[int, list[Column]]:
     """Columns by relation, in order."""
     types = {
         oid: (base, category, _tuple(labels), _tuple(checks))
         for oid, base, category, labels, checks in _rows(cursor, queries.COLUMN_TYPES)
     }
+    drawn: dict[object, int] = {}
+    for by_default, source, target, number in _rows(cursor, queries.COLUMN_SEQUENCES):
+        if by_default and target in sequences:
+            drawn.setdefault(source, target)
+        elif not by_default and source in sequences:
+            drawn[target, number] = source
     columns: dict[int, list[Column]] = defaultdict(list)
-    for relation, number, name, printed, type_oid, *rest, tree in _rows(cursor, queries.COLUMNS):
+    alike: dict[Row, Column] = {}
+    for relation, number, name, printed, type_oid, *rest, tree, default in _rows(cursor, queries.COLUMNS):
         base, category, labels, checks = types[type_oid]
-        fields = (number, name, printed, type_oid, base, category, *rest, labels, checks, tree)
-        columns[relation].append(Column(*fields))
+        sequence = drawn.get((relation, number)) or drawn.get(default, 0)
+        fields = (number, name, printed, type_oid, base, category, *rest, labels, checks, tree, sequence)
+        column = alike.get(fields)
+        if column is None:
+            column = alike[fields] = Column(*fields)
+        columns[relation].append(column)
     return columns
 
 
@@ -255,19 +275,24 @@ def _trigger(row: Row) -> Trigger:
     )
 
 
+def _event_trigger(row: Row) -> EventTrigger:
+    name, event, tags, function, enabled = row
+    return EventTrigger(name, event, _tuple(tags), function, _ENABLED[enabled])  # type: ignore[arg-type]
+
+
 def _numbers(vector: str) -> tuple[int, ...]:
     """An int2vector as the server prints it."""
     return tuple(int(number) for number in vector.split())
 
 
 def _publication(row: Row, relations: Iterable[Relation]) -> Publication:
-    name, all_tables, named, filtered, schemas = row
+    name, all_tables, named, filtered, trees, schemas = row
     chosen = set(named)
     for relation in relations:
         publishable = relation.kind in ("table", "partitioned table") and relation.persistence == "permanent"
         if publishable and (all_tables or relation.schema in schemas):
             chosen.add(relation.oid)
-    return Publication(name, all_tables, tuple(sorted(chosen)), tuple(sorted(filtered)))
+    return Publication(name, all_tables, tuple(sorted(chosen)), tuple(filtered), _tuple(trees))
 
 
 def _foreign_server(row: Row) -> ForeignServer:
@@ -295,7 +320,7 @@ def _trees(
     found = {tree for policy in policies for tree in (policy.using_tree, policy.check_tree)}
     found |= {function.body_tree for function in functions}
     found |= {constraint.tree for constraint in constraints}
-    found |= {index.expressions_tree for index in indexes}
+    found |= {tree for index in indexes for tree in (index.expressions_tree, index.predicate_tree)}
     for relation in relations:
         found.add(relation.query_tree)
         found.update(column.default_tree for column in relation.columns)
@@ -313,8 +338,10 @@ def _symbols(cursor: Cursor, trees: set[str]) -> tuple[Symbols, Symbols, Symbols
     }
     function_oids |= {operator.function for operator in operators.values()}
     called = {
-        oid: Symbol(oid, schema, name, volatility=volatility)
-        for oid, schema, name, volatility in _rows(cursor, queries.SYMBOL_FUNCTIONS, [sorted(function_oids)])
+        oid: Symbol(oid, schema, name, volatility=volatility, strict=strict, cost=cost)
+        for oid, schema, name, volatility, strict, cost in _rows(
+            cursor, queries.SYMBOL_FUNCTIONS, [sorted(function_oids)]
+        )
     }
     types = {row[0]: Symbol(*row) for row in _rows(cursor, queries.SYMBOL_TYPES, [sorted(type_oids)])}
     return operators, called, types

@@ -39,6 +39,8 @@ class Server:
     """Server time of the snapshot, ISO 8601 with offset."""
     database_owner: int = 0
     """OID of the role that is implicitly a member of pg_database_owner."""
+    statistics_guarded: bool = True
+    """Whether pg_stats_ext_exprs hides statistics of rows that policies hide, or is closed to PUBLIC."""
 
     @property
     def major(self) -> int:
@@ -102,6 +104,8 @@ class Column:
     """CHECK definitions of its domains, innermost first, over ``VALUE``: ``CHECK ((VALUE > 0))``."""
     default_tree: str | None = None
     """Analysed tree of ``default``; absent for a plain constant and for ``nextval``."""
+    sequence: int = 0
+    """OID of the sequence that an identity column or a ``nextval`` default draws from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +157,19 @@ class Relation:
         return self.kind in ("table", "partitioned table", "foreign table")
 
     def column(self, name: str) -> Column | None:
-        return next((c for c in self.columns if c.name == name), None)
+        for column in self.columns:
+            if column.name == name:
+                return column
+        return None
 
     def column_number(self, number: int) -> Column | None:
-        return next((c for c in self.columns if c.number == number), None)
+        columns = self.columns
+        if 0 < number <= len(columns) and columns[number - 1].number == number:
+            return columns[number - 1]  # no column before it was dropped
+        for column in columns:
+            if column.number == number:
+                return column
+        return None
 
     def _flag(self, option: str) -> bool:
         return any(
@@ -203,6 +216,8 @@ class Index:
     method: str = "btree"
     expressions_tree: str | None = None
     """Analysed trees of the expressions among its columns, in their order."""
+    predicate_tree: str | None = None
+    """Analysed tree of ``predicate``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +290,17 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class EventTrigger:
+    name: str
+    event: str
+    """``ddl_command_start``, ``ddl_command_end``, ``sql_drop``, ``table_rewrite``, ``login``."""
+    tags: tuple[str, ...]
+    """Command tags that it fires for; empty means any."""
+    function: int
+    enabled: Literal["origin", "disabled", "replica", "always"]
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A rewrite rule other than a view's own ``_RETURN``."""
 
@@ -323,6 +349,8 @@ class Publication:
     """Published relations, with those of published schemas and of FOR ALL TABLES resolved."""
     filtered: tuple[int, ...]
     """Those of ``relations`` that carry a row filter."""
+    filter_trees: tuple[str, ...] = ()
+    """Analysed row filters, in the order of ``filtered``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +403,21 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtendedStatistics:
+    """An object of CREATE STATISTICS."""
+
+    schema: str
+    name: str
+    relation: int
+    expressions: bool
+    """Whether it is about expressions, rather than about columns alone."""
+
+    @property
+    def qualified(self) -> str:
+        return qualified(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
     name: str
     version: str
@@ -418,6 +461,20 @@ class Symbol:
     btree_equality: bool = False
     """Of an operator: strategy 3 member of a default btree family (true equality)."""
     volatility: Literal["", "immutable", "stable", "volatile"] = ""
+    strict: bool = False
+    """Of a function: NULL for any NULL argument."""
+    cost: float = 1
+    """Of a function: what the planner takes one call for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collation:
+    """A collation that initdb did not make."""
+
+    oid: int
+    schema: str
+    name: str
+    deterministic: bool
 
 
 @dataclass(frozen=True)
@@ -434,11 +491,14 @@ class Catalog:
     policies: tuple[Policy, ...] = ()
     functions: tuple[Function, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    event_triggers: tuple[EventTrigger, ...] = ()
     rules: tuple[Rule, ...] = ()
     grants: tuple[Grant, ...] = ()
     default_privileges: tuple[DefaultPrivilege, ...] = ()
     publications: tuple[Publication, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    collations: tuple[Collation, ...] = ()
+    extended_statistics: tuple[ExtendedStatistics, ...] = ()
     settings: tuple[Setting, ...] = ()
     foreign_servers: tuple[ForeignServer, ...] = ()
     user_mappings: tuple[UserMapping, ...] = ()

@@ -150,6 +150,9 @@ def _compare(part: Expression, value: Truth) -> list[Way] | None:
         for side, other in ((part.left, part.right), (part.right, part.left)):
             if other in (TRUE, FALSE) and side.type == "boolean":
                 return _ways(side, (other == TRUE) == same)
+        if part.left.type == "boolean" and (type(part.left) in _WAYS or type(part.right) in _WAYS):
+            alike = ((True, True), (False, False)) if same else ((True, False), (False, True))
+            return _either(*(_both(_ways(part.left, one), _ways(part.right, other)) for one, other in alike))
         return [frozenset({Condition(replace(part, operator="=" if same else "<>"), True)})]
     return None
 

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Literal
 
 from rlsaudit.catalog.expression import Call, Expression, Setting, Subquery, walk
-from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Relation
+from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Publication, Relation
+from rlsaudit.catalog.nodetree import NodeTreeError
 from rlsaudit.catalog.translate import Translator
+from rlsaudit.catalog.viewtree import Branch, branches
 
 _SETTING = re.compile(
     r"\bcurrent_setting\s*\(\s*(?:E?'((?:[^']|'')*)'|\$(\w*)\$(.*?)\$\2\$)", re.IGNORECASE | re.DOTALL
@@ -26,6 +28,8 @@ class _Readers:
     def __init__(self, catalog: Catalog) -> None:
         self.translator = Translator(catalog)
         self.settings: dict[int, frozenset[str]] = {}
+        self.inside: dict[Expression, frozenset[str]] = {}
+        self.branches: dict[int, tuple[Branch, ...] | None] = {}
         self.by_name: dict[str, list[Function]] = {}
         for function in catalog.functions:
             self.by_name.setdefault(function.name, []).append(function)
@@ -42,10 +46,22 @@ def _readers(catalog: Catalog) -> _Readers:
 def policy_predicate(catalog: Catalog, policy: Policy, which: Literal["using", "check"]) -> Expression | None:
     """The policy's USING or WITH CHECK expression, or None when it has none."""
     tree = policy.using_tree if which == "using" else policy.check_tree
-    relation = catalog.find_relation(policy.relation)
-    if tree is None or relation is None:
+    if tree is None:
         return None
-    return _readers(catalog).translator.predicate(tree, relation)
+    translator = _readers(catalog).translator
+    known = translator.cache.get((tree, policy.relation))
+    if known is not None:
+        return known
+    relation = catalog.find_relation(policy.relation)
+    return None if relation is None else translator.predicate(tree, relation)
+
+
+def row_filter(catalog: Catalog, publication: Publication, relation: Relation) -> Expression | None:
+    """The condition on the rows of the relation that a publication sends, or None when it sends all."""
+    for oid, tree in zip(publication.filtered, publication.filter_trees, strict=False):
+        if oid == relation.oid:
+            return _readers(catalog).translator.predicate(tree, relation)
+    return None
 
 
 def check_predicate(catalog: Catalog, constraint: Constraint) -> Expression | None:
@@ -71,6 +87,14 @@ def index_expressions(catalog: Catalog, index: Index) -> tuple[Expression, ...]:
     return _readers(catalog).translator.expressions(index.expressions_tree, relation)
 
 
+def index_predicate(catalog: Catalog, index: Index) -> Expression | None:
+    """Which rows a partial index covers; None for an index over all rows."""
+    relation = catalog.find_relation(index.relation)
+    if index.predicate_tree is None or relation is None:
+        return None
+    return _readers(catalog).translator.predicate(index.predicate_tree, relation)
+
+
 def view_query(catalog: Catalog, view: Relation) -> Subquery | None:
     """What a view reads, as the subquery of an EXISTS: the tables' columns have level 1; None when it cannot be read."""
     found = None if view.query_tree is None else _readers(catalog).translator.query(view.query_tree)
@@ -80,15 +104,30 @@ def view_query(catalog: Catalog, view: Relation) -> Subquery | None:
     return replace(found, relations=tuple(oid for oid in found.relations if oid != view.oid))
 
 
+def view_branches(catalog: Catalog, view: Relation) -> tuple[Branch, ...] | None:
+    """What a view or materialized view reads, through views below it and subqueries; None when it cannot be read."""
+    readers = _readers(catalog)
+    if view.oid not in readers.branches:
+        try:
+            readers.branches[view.oid] = branches(catalog, readers.translator, view)
+        except (NodeTreeError, RecursionError):
+            readers.branches[view.oid] = None
+    return readers.branches[view.oid]
+
+
 def settings(expression: Expression, catalog: Catalog) -> frozenset[str]:
     """Names (lower case) of the settings read anywhere in it, in user functions that it calls too."""
-    names: set[str] = set()
-    for part in walk(expression):
-        if isinstance(part, Setting):
-            names.add(part.name)
-        elif isinstance(part, Call) and part.user:
-            names |= settings_read(catalog, part.function)
-    return frozenset(names)
+    known = _readers(catalog).inside
+    found = known.get(expression)
+    if found is None:
+        names: set[str] = set()
+        for part in walk(expression):
+            if isinstance(part, Setting):
+                names.add(part.name)
+            elif isinstance(part, Call) and part.user:
+                names |= settings_read(catalog, part.function)
+        found = known[expression] = frozenset(names)
+    return found
 
 
 def functions_called(expression: Expression) -> frozenset[int]:

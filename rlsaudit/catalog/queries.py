@@ -46,6 +46,8 @@ SELECT pg_catalog.current_setting('server_version'),
        pg_catalog.pg_is_in_recovery(),
        pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
        d.datdba,
+       pg_catalog.pg_get_viewdef('pg_catalog.pg_stats_ext_exprs'::pg_catalog.regclass) ~ 'row_security_active'
+           OR NOT pg_catalog.has_table_privilege('public', 'pg_catalog.pg_stats_ext_exprs', 'SELECT'),
        pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
 FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
 WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
@@ -100,7 +102,7 @@ SELECT a.attrelid, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.att
        a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END,
        CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' ELSE '' END,
-       CASE WHEN d.adbin::text !~ '^\\{CONST |:funcid (480|1574) ' THEN d.adbin::text END
+       CASE WHEN d.adbin::text !~ '^\\{CONST |:funcid (480|1574) ' THEN d.adbin::text END, d.oid
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -108,6 +110,17 @@ LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attn
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {scope}
 ORDER BY a.attrelid, a.attnum
 """)
+
+# What columns' defaults name, and the columns that identity sequences belong to.  Put together by the loader: a server
+# without statistics joins these row by row.
+COLUMN_SEQUENCES: LiteralString = """
+SELECT classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass, objid, refobjid, refobjsubid
+FROM pg_catalog.pg_depend
+WHERE refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND ((classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND refobjsubid = 0)
+    OR (classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND deptype = 'i' AND refobjsubid > 0))
+ORDER BY objid, refobjid, refobjsubid
+"""
 
 # One row per type that a column uses: what is under its domains, and the constraints of those domains.
 COLUMN_TYPES: LiteralString = _in_scope("""
@@ -161,7 +174,7 @@ WHERE p.oid IS NULL AND {scope} ORDER BY k.conrelid, k.conname, k.oid
 INDEXES: LiteralString = _in_scope("""
 SELECT i.indexrelid, x.relname, i.indrelid, i.indkey::text, i.indnkeyatts, i.indisunique, i.indisprimary,
        i.indisvalid, i.indnullsnotdistinct, pg_catalog.pg_get_expr(i.indpred, i.indrelid),
-       pg_catalog.pg_get_indexdef(i.indexrelid), m.amname, i.indexprs::text
+       pg_catalog.pg_get_indexdef(i.indexrelid), m.amname, i.indexprs::text, i.indpred::text
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 JOIN pg_catalog.pg_am m ON m.oid = x.relam
@@ -208,6 +221,10 @@ JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT t.tgisinternal AND {scope} ORDER BY t.tgrelid, t.tgname
 """)
+
+EVENT_TRIGGERS: LiteralString = """
+SELECT evtname, evtevent, evttags, evtfoid, evtenabled::text FROM pg_catalog.pg_event_trigger ORDER BY evtname
+"""
 
 RULES: LiteralString = _in_scope("""
 SELECT r.oid, r.rulename, r.ev_class,
@@ -277,7 +294,9 @@ PUBLICATIONS: LiteralString = """
 SELECT p.pubname, p.puballtables,
        ARRAY(SELECT r.prrelid FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid),
        ARRAY(SELECT r.prrelid FROM pg_catalog.pg_publication_rel r
-             WHERE r.prpubid = p.oid AND r.prqual IS NOT NULL),
+             WHERE r.prpubid = p.oid AND r.prqual IS NOT NULL ORDER BY r.prrelid),
+       ARRAY(SELECT r.prqual::text FROM pg_catalog.pg_publication_rel r
+             WHERE r.prpubid = p.oid AND r.prqual IS NOT NULL ORDER BY r.prrelid),
        ARRAY(SELECT n.nspname::text FROM pg_catalog.pg_publication_namespace s
              JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid)
 FROM pg_catalog.pg_publication p ORDER BY p.pubname
@@ -331,7 +350,7 @@ WITH object (target, name, acl, initial, owner) AS (
       AND c.relacl IS DISTINCT FROM i.initprivs
   UNION ALL
     SELECT 'column', n.nspname || '.' || c.relname || '.' || a.attname, a.attacl,
-           coalesce(i.initprivs, '{}'), c.relowner
+           i.initprivs, c.relowner
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_init_privs i
@@ -355,6 +374,12 @@ WHERE a.grantee <> o.owner AND NOT EXISTS (
     WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
 ORDER BY 1, 2, 3, 4
 """
+
+EXTENDED_STATISTICS: LiteralString = _in_scope("""
+SELECT n.nspname, s.stxname, s.stxrelid, s.stxexprs IS NOT NULL
+FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+WHERE {scope} ORDER BY n.nspname, s.stxname
+""")
 
 LARGE_OBJECTS: LiteralString = """
 SELECT lomowner, count(*) FROM pg_catalog.pg_largeobject_metadata GROUP BY lomowner ORDER BY lomowner
@@ -404,6 +429,12 @@ WHERE (refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND refobjid <> o
 ORDER BY 1, 2, 3, 4
 """
 
+COLLATIONS: LiteralString = """
+SELECT c.oid, n.nspname, c.collname, c.collisdeterministic
+FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+WHERE c.oid >= 16384 ORDER BY 2, 3
+"""
+
 SYMBOL_OPERATORS: LiteralString = """
 SELECT o.oid, n.nspname, o.oprname, o.oprcode::oid,
        EXISTS (SELECT FROM pg_catalog.pg_amop a
@@ -420,7 +451,8 @@ WHERE o.oid = ANY (%s::oid[]) ORDER BY o.oid
 
 SYMBOL_FUNCTIONS: LiteralString = """
 SELECT p.oid, n.nspname, p.proname,
-       CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END
+       CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
+       p.proisstrict, p.procost
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE p.oid = ANY (%s::oid[]) ORDER BY p.oid
 """

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
+from rlsaudit.catalog.folding import TEXT_FUNCTIONS, matched
 
 State = Literal["any", "null", "empty"]
 """What is known of the settings that an application makes up (their names have a dot): nothing, all missing, all ''."""
@@ -100,6 +101,8 @@ def _s_compare(part: Expression, state: State) -> Expression:
     if part.strict and (_is_null(left) or _is_null(right)):
         return UNKNOWN
     decided = _compared(part.operator, left, right) if part.exact or part.operator not in ("=", "<>") else None
+    if decided is None and part.strict and not part.exact:
+        decided = _matched(part.operator, left, right)
     if decided is not None:
         return TRUE if decided else FALSE
     if left == right and not e.is_volatile(left) and part.strict and part.exact and part.operator == "=":
@@ -119,6 +122,15 @@ def _compared(operator: str, left: Expression, right: Expression) -> bool | None
     if alike and left.type in (*_TEXTS, "uuid", "boolean"):
         return {"=": left.value == right.value, "<>": left.value != right.value}.get(operator)
     return None
+
+
+def _matched(operator: str, left: Expression, right: Expression) -> bool | None:
+    text, pattern = _text(left), _text(right)
+    return None if text is None or pattern is None else matched(operator, text, pattern)
+
+
+def _text(part: Expression) -> str | None:
+    return part.value if isinstance(part, e.Constant) and part.type in _TEXTS else None
 
 
 def _s_distinct(part: Expression, state: State) -> Expression:
@@ -293,11 +305,6 @@ def _looked_up(document: Expression, key: Expression, part: e.Json) -> Expressio
     return e.Constant(value, "text") if isinstance(value, str) else None
 
 
-_TEXT_FUNCTIONS: Mapping[str, Callable[[str], str]] = {
-    "lower": str.lower, "upper": str.upper, "btrim": lambda s: s.strip(" "), "text": str, "varchar": str,
-}  # fmt: skip
-
-
 def _s_call(part: Expression, state: State) -> Expression:
     assert isinstance(part, e.Call)
     if part.inlined is not None:
@@ -307,13 +314,22 @@ def _s_call(part: Expression, state: State) -> Expression:
         return RAISES
     if part.strict and any(_is_null(argument) for argument in arguments):
         return e.Constant(None, part.type)
-    value = _known(arguments[0]) if len(arguments) == 1 and not part.user else None
-    if value is not None and value.isascii():
-        if part.name in _TEXT_FUNCTIONS:
-            return e.Constant(_TEXT_FUNCTIONS[part.name](value), part.type)
-        if part.name in ("length", "char_length", "octet_length"):
-            return e.Constant(str(len(value)), part.type)
-    return replace(part, arguments=arguments)
+    value = _folded(part, arguments)
+    return replace(part, arguments=arguments) if value is None else e.Constant(value, part.type)
+
+
+def _folded(part: e.Call, arguments: tuple[Expression, ...]) -> str | None:
+    """What a built-in function of text gives for constants."""
+    given = [one.value for one in arguments if isinstance(one, e.Constant) and one.type in (*_TEXTS, *_INTEGERS)]
+    values = [one for one in given if one is not None and one.isascii()]
+    function = None if part.user else TEXT_FUNCTIONS.get(part.name)
+    text = bool(arguments) and arguments[0].type in _TEXTS
+    if function is None or not text or len(values) != len(arguments):
+        return None
+    try:
+        return function(*values)
+    except (TypeError, ValueError):
+        return None
 
 
 def _s_subquery(part: Expression, state: State) -> Expression:

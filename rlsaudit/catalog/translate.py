@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,6 +31,8 @@ from rlsaudit.catalog.scope import (
 from rlsaudit.catalog.subselect import Shape, shape_of
 from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant
 
+_RELATION_OID = re.compile(r":relid (\d+) ")
+_ALIAS = re.compile(r":aliasname (?:\\.|[^\s\\])+")
 MAX_DEPTH = 120
 MAX_INLINED = 8
 
@@ -40,22 +43,52 @@ class Translator:
 
     catalog: Catalog
     types: TypeNames = field(init=False)
+    deterministic: frozenset[int] = field(init=False)
     cache: dict[tuple[str, int], Expression] = field(default_factory=dict)
     queries: int = 0
+    shapes: dict[Hashable, tuple[tuple[int, ...], Expression]] = field(default_factory=dict)
+    looks: dict[int, int] = field(default_factory=dict)
+    alike: dict[Hashable, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.types = TypeNames(self.catalog)
+        self.deterministic = frozenset(one.oid for one in self.catalog.collations if one.deterministic)
 
     def predicate(self, tree: str, relation: Relation) -> Expression:
         """The policy expression ``tree`` of ``relation``; Opaque as a whole when the tree cannot be read."""
         key = (tree, relation.oid)
         if key not in self.cache:
-            self.queries = 0
-            try:
-                self.cache[key] = self.translate(parse(tree), Scope(({1: relation},)))
-            except (NodeTreeError, RecursionError) as error:
-                self.cache[key] = e.Opaque(f"unreadable expression ({error})", type="boolean")
+            self.cache[key] = self._by_shape(tree, relation)
         return self.cache[key]
+
+    def _by_shape(self, tree: str, relation: Relation) -> Expression:
+        """Tables that look alike have trees that differ in OIDs and names only: one of them is read for all."""
+        numbers = {relation.oid: 0}
+        masked = _RELATION_OID.sub(lambda found: f":relid #{numbers.setdefault(int(found[1]), len(numbers))} ", tree)
+        shape = (_ALIAS.sub(":aliasname", masked), tuple(self._columns(oid) for oid in numbers))
+        known = self.shapes.get(shape)
+        if known is None:
+            known = self.shapes[shape] = (tuple(numbers), self._read(tree, relation))
+        others = {old: new for old, new in zip(known[0], numbers, strict=True) if old != new}
+        return e.renumbered(known[1], others) if others and len(numbers) > 1 else known[1]
+
+    def _columns(self, oid: int) -> Hashable:
+        """What translation looks at in a relation; equal ones are one object, which is quick to compare."""
+        if oid not in self.looks:
+            found = self.catalog.find_relation(oid)
+            facts = tuple(
+                (c.name, c.number, c.base_type, c.not_null, c.generated, c.default if c.generated else None)
+                for c in (found.columns if found is not None else ())
+            )
+            self.looks[oid] = self.alike.setdefault((found is None, facts), len(self.alike))
+        return self.looks[oid]
+
+    def _read(self, tree: str, relation: Relation) -> Expression:
+        self.queries = 0
+        try:
+            return self.translate(parse(tree), Scope(({1: relation},)))
+        except (NodeTreeError, RecursionError) as error:
+            return e.Opaque(f"unreadable expression ({error})", type="boolean")
 
     def expressions(self, tree: str, relation: Relation) -> tuple[Expression, ...]:
         """The expressions of a list of trees over one relation."""
@@ -162,7 +195,7 @@ class Translator:
         arguments = self.all(node.nodes("args"), scope)
         if oid >= FIRST_USER_OID or symbol.schema != "pg_catalog":
             return self.call(oid, arguments, result, scope)
-        return self.built_in(symbol.name, oid, arguments, result, scope, symbol.volatility)
+        return self.built_in(symbol.name, oid, arguments, result, scope, symbol.volatility, symbol.strict)
 
     def built_in(
         self,
@@ -172,6 +205,7 @@ class Translator:
         result: str,
         scope: Scope,
         volatility: e.Volatility,
+        strict: bool = False,
     ) -> Expression:
         if name == "current_setting" and arguments and isinstance(arguments[0], e.Constant):
             missing_ok = arguments[1] if len(arguments) > 1 else e.Constant("false", "boolean")
@@ -182,7 +216,7 @@ class Translator:
         if name in CAST_NAMES and len(arguments) == 1:
             return e.Cast(arguments[0], result)
         split = name == "string_to_array" and len(arguments) == 2 and isinstance(arguments[1], e.Constant)
-        strict = name in STRICT or (split and arguments[1] != e.Constant(None, "text"))
+        strict = strict or name in STRICT or (split and arguments[1] != e.Constant(None, "text"))
         return e.Call(name, oid, "pg_catalog", arguments, volatility, result, strict=strict)
 
     def call(self, oid: int, arguments: tuple[Expression, ...], result: str, scope: Scope) -> Expression:
@@ -235,11 +269,13 @@ class Translator:
         if len(arguments) == 2 and result == "boolean":
             exact = self.exact(node)
             left, right = arguments
-            return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=built_in or exact)
+            called = self.catalog.symbol_functions.get(symbol.function)
+            strict = built_in or exact or (called is not None and called.strict)
+            return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=strict)
         if built_in and symbol.name in JSON and len(arguments) == 2:
             return e.Json(symbol.name, arguments[0], arguments[1], result)
         called = self.catalog.symbol_functions.get(symbol.function)
-        strict = built_in and called is not None and called.name in STRICT
+        strict = called is not None and (called.strict or (built_in and called.name in STRICT))
         return e.Call(
             symbol.name, symbol.function, symbol.schema, arguments, symbol.volatility, result,
             user=not built_in, strict=strict,
@@ -249,8 +285,9 @@ class Translator:
         """Whether the node's operator is true equality (or ``<>``) under a collation that tells bytes
         apart."""
         symbol = self.catalog.symbol_operators.get(node.integer("opno"))
-        if symbol is None or node.integer("inputcollid") >= FIRST_USER_OID:
-            return False  # only collations that initdb makes are known to be deterministic
+        collation = node.integer("inputcollid")
+        if symbol is None or (collation >= FIRST_USER_OID and collation not in self.deterministic):
+            return False  # collations that initdb makes are all deterministic
         negation = symbol.name == "<>" and symbol.oid < FIRST_USER_OID and symbol.schema == "pg_catalog"
         return (symbol.btree_equality and symbol.name == "=") or negation
 

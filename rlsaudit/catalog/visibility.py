@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import TypeAlias
 
 from rlsaudit.catalog.model import PUBLIC, Catalog, Command, Function, GrantTarget, Policy, Relation, Role
 
 _TABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
 _SEQUENCE = frozenset({"SELECT", "UPDATE", "USAGE"})
 _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
-_NOTHING: Mapping[int, frozenset[str]] = {}
+
+Acl: TypeAlias = tuple[tuple[int, frozenset[str]], ...]
+"""Grantee and privileges; equal ones of a catalog are one object."""
+
+_NOTHING: Acl = ()
 
 # Predefined roles and what they give on every relation.  The server asks whether the role HAS them, as
 # it asks for any other grantee, so INHERIT counts.
@@ -39,6 +44,11 @@ class Visibility:
         self._becomes: dict[int, frozenset[int]] = {}
         self._privileges: dict[tuple[int, int], frozenset[str]] = {}
         self._everywhere: dict[int, frozenset[str]] = {}
+        self._granted: dict[tuple[int, Acl], frozenset[str]] = {}
+        self._applicable: dict[tuple[int, int, str], tuple[Policy, ...]] = {}
+        self._on_columns: dict[tuple[int, int, str], frozenset[int]] = {}
+        self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
 
     def inherits(self, role: int) -> frozenset[int]:
@@ -88,7 +98,9 @@ class Visibility:
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
         """Names of the columns on which ``role`` holds the privilege (all for a table-level grant)."""
         if command in self.privileges(role, relation):
-            return tuple(column.name for column in relation.columns)
+            if relation.oid not in self._names:
+                self._names[relation.oid] = tuple([column.name for column in relation.columns])
+            return self._names[relation.oid]
         numbers = self._column_numbers(role, relation, command)
         return tuple(column.name for column in relation.columns if column.number in numbers) if numbers else ()
 
@@ -125,12 +137,16 @@ class Visibility:
 
     def policies(self, role: int, relation: Relation, command: Command) -> tuple[Policy, ...]:
         """Policies that apply to ``role`` for ``command`` (ALL included), permissive and restrictive."""
-        held = self.inherits(role)
-        return tuple(
-            policy
-            for policy in self.catalog.policies_of(relation.oid)
-            if policy.command in ("ALL", command) and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
-        )
+        key = (role, relation.oid, command)
+        found = self._applicable.get(key)
+        if found is None:
+            held = self.inherits(role)
+            found = self._applicable[key] = tuple(
+                policy
+                for policy in self.catalog.policies_of(relation.oid)
+                if policy.command in ("ALL", command) and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
+            )
+        return found
 
     def granted_roles(self, relation: Relation, command: str) -> Iterable[int]:
         """Roles (PUBLIC excluded, superusers excluded) that effectively hold ``command`` on the relation."""
@@ -142,13 +158,14 @@ class Visibility:
         attributes = self._roles.get(role)
         return attributes is not None and attributes.superuser
 
-    def _held(self, role: int, grants: Mapping[int, frozenset[str]]) -> frozenset[str]:
+    def _held(self, role: int, grants: Acl) -> frozenset[str]:
         """Union of the privileges granted to PUBLIC and to the roles that ``role`` has."""
-        held = self.inherits(role)
-        found = grants.get(PUBLIC, frozenset())
-        for grantee, privileges in grants.items():
-            if grantee in held:
-                found |= privileges
+        key = (role, grants)
+        found = self._granted.get(key)
+        if found is None:
+            held = self.inherits(role)
+            found = frozenset[str]().union(*(what for who, what in grants if who == PUBLIC or who in held))
+            self._granted[key] = found
         return found
 
     def _predefined(self, role: int) -> frozenset[str]:
@@ -173,12 +190,18 @@ class Visibility:
             self._in_schema[key] = found
         return self._in_schema[key]
 
-    def _column_numbers(self, role: int, relation: Relation, command: str) -> set[int]:
+    def _column_numbers(self, role: int, relation: Relation, command: str) -> frozenset[int]:
         """Numbers of the columns with a grant of their own; system columns do not count, as on the server."""
         by_column = self._column_grants.get(relation.oid)
         if not by_column:
-            return set()
-        return {number for number, grants in by_column.items() if number > 0 and command in self._held(role, grants)}
+            return frozenset()
+        key = (role, relation.oid, command)
+        found = self._on_columns.get(key)
+        if found is None:
+            found = self._on_columns[key] = frozenset(
+                number for number, grants in by_column.items() if number > 0 and command in self._held(role, grants)
+            )
+        return found
 
     @cached_property
     def _inherit_edges(self) -> dict[int, set[int]]:
@@ -207,33 +230,45 @@ class Visibility:
         return {schema.name: schema.oid for schema in self.catalog.schemas}
 
     @cached_property
-    def _relation_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+    def _relation_grants(self) -> Mapping[int, Acl]:
         return self._grants("relation")
 
     @cached_property
-    def _schema_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+    def _schema_grants(self) -> Mapping[int, Acl]:
         return self._grants("schema")
 
     @cached_property
-    def _function_grants(self) -> Mapping[int, Mapping[int, frozenset[str]]]:
+    def _function_grants(self) -> Mapping[int, Acl]:
         return self._grants("function")
 
-    def _grants(self, target: GrantTarget) -> Mapping[int, Mapping[int, frozenset[str]]]:
-        """Object → grantee → privileges; equal sets of privileges are one object."""
-        found: dict[int, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    def _grants(self, target: GrantTarget) -> Mapping[int, Acl]:
+        """Object → its ACL."""
+        found: dict[int, list[tuple[int, str]]] = defaultdict(list)
         for grant in self.catalog.grants:
             if grant.target == target:
-                found[grant.object][grant.grantee].add(grant.privilege)
-        return {oid: {who: frozenset(what) for who, what in acl.items()} for oid, acl in found.items()}
+                found[grant.object].append((grant.grantee, grant.privilege))
+        return {oid: self._acl(tuple(entries)) for oid, entries in found.items()}
 
     @cached_property
-    def _column_grants(self) -> Mapping[int, Mapping[int, Mapping[int, frozenset[str]]]]:
-        """Relation → column number → grantee → privileges."""
-        found: dict[int, dict[int, dict[int, frozenset[str]]]] = defaultdict(lambda: defaultdict(dict))
+    def _column_grants(self) -> Mapping[int, Mapping[int, Acl]]:
+        """Relation → column number → its ACL."""
+        found: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
         for grant in self.catalog.grants:
             if grant.target == "column":
-                acl = found[grant.object][grant.column]
-                acl[grant.grantee] = acl.get(grant.grantee, frozenset()) | {grant.privilege}
+                found[grant.object][grant.column].append((grant.grantee, grant.privilege))
+        return {
+            oid: {number: self._acl(tuple(entries)) for number, entries in columns.items()}
+            for oid, columns in found.items()
+        }
+
+    def _acl(self, entries: tuple[tuple[int, str], ...]) -> Acl:
+        """The entries by grantee."""
+        found = self._acls.get(entries)
+        if found is None:
+            held: dict[int, set[str]] = defaultdict(set)
+            for grantee, privilege in entries:
+                held[grantee].add(privilege)
+            found = self._acls[entries] = tuple((who, frozenset(what)) for who, what in sorted(held.items()))
         return found
 
 

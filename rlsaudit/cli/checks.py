@@ -47,4 +47,11 @@ def page(check: Check) -> str:
         for heading, sql in (("Setting", example.setup), ("Bad", example.bad), ("Good", example.good)):
             if sql.strip():
                 parts += ["", heading, "", textwrap.indent(textwrap.dedent(sql).strip(), "    ")]
+    if check.covers:
+        parts += [
+            "",
+            "Looks for",
+            "",
+            *(textwrap.fill(f"* {line}", 88, subsequent_indent="  ") for line in check.covers),
+        ]
     return "\n".join((*parts, "", f"standards: {', '.join(check.standards)}"))

@@ -141,3 +141,13 @@ DO $$
 BEGIN
     EXECUTE (SELECT 'CREATE TABLE zoo.wide (' || string_agg('c' || n || ' int', ',') || ')' FROM generate_series(1, 1600) n);
 END $$;
+
+CREATE FUNCTION zoo.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER watching ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION zoo.watch();
+CREATE FOREIGN DATA WRAPPER far_away;
+CREATE SERVER far FOREIGN DATA WRAPPER far_away OPTIONS (host 'elsewhere', password 'hunter2');
+CREATE USER MAPPING FOR zoo_app SERVER far OPTIONS (user 'somebody', password 'hunter2');
+CREATE FOREIGN TABLE zoo.beyond (id int) SERVER far;
+GRANT SELECT (starelid), REFERENCES ON pg_statistic TO zoo_app;
+CREATE STATISTICS zoo.related (dependencies) ON id, parent FROM zoo.child;
+CREATE COLLATION zoo.loose FROM "C";

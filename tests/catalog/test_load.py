@@ -376,7 +376,9 @@ def test_an_ordinary_role_reads_the_same(
     assert seen.server.session_role == "zoo_plain"
     assert not seen.server.session_superuser
     assert set(seen.parameters) < set(catalog.parameters)  # some are for pg_read_all_settings only
-    assert replace(seen, server=catalog.server, parameters=catalog.parameters) == catalog
+    assert [mapping.visible for mapping in seen.user_mappings] == [False]
+    hidden = {name: getattr(catalog, name) for name in ("server", "parameters", "user_mappings")}
+    assert replace(seen, **hidden) == catalog
 
 
 def test_control_data_may_be_denied(database: Any, server: ScratchServer) -> None:
@@ -437,7 +439,7 @@ def test_the_number_of_queries_does_not_grow(database: Any) -> None:
         END LOOP; END $$"""
     )
     assert statements(connection) == one
-    assert one <= 28
+    assert one < 40
 
 
 @pytest.mark.parametrize("autocommit", [True, False])

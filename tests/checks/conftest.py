@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,12 +17,13 @@ from rlsaudit.finding import Finding
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
 
+PG_BIN = os.environ.get("RLSAUDIT_PG_BIN")
 _NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ScratchServer]:
-    with ScratchServer() as running:
+    with ScratchServer(Path(PG_BIN) if PG_BIN else None) as running:
         yield running
 
 
@@ -62,4 +65,6 @@ def schema(server: ScratchServer) -> Iterator[Callable[..., Schema]]:
     with server.connect() as connection:
         query = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> current_user"
         for (role,) in connection.execute(query).fetchall():
+            # Privileges on parameters outlive the database.
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(str(role))))
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(str(role))))

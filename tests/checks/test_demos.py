@@ -30,7 +30,7 @@ EXPECTED: dict[int, set[tuple[str, str]]] = {
         ("RLS102", "policy shared_conversations on public.conversations"),
         ("RLS102", "policy own_messages on public.messages"),
         ("RLS301", "public.inbox"),
-        ("RLS203", "public.messages"),
+        ("RLS203", "public.conversations"),
         ("RLS302", "public.tenant_profile(integer)"),
     },
     4: {

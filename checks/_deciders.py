@@ -1,0 +1,48 @@
+"""Functions that policies rely on, and what functions reach by their calls."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._bodies import reading
+from rlsaudit.checks._known import READABLE, named
+
+from rlsaudit.catalog.model import Policy
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import Subject
+
+_DECIDERS: WeakKeyDictionary[Visibility, dict[int, tuple[Policy, ...]]] = WeakKeyDictionary()
+
+
+def deciders(subject: Subject) -> dict[int, tuple[Policy, ...]]:
+    """Functions that policies call, or that such functions call, with the policies."""
+    found = _DECIDERS.get(subject.visibility)
+    if found is None:
+        collected: dict[int, dict[int, Policy]] = {}
+        for policy in subject.catalog.policies:
+            for oid in subject.catalog.mentions("policy", policy.oid, "function"):
+                for reached in calls_reached(subject, oid):
+                    collected.setdefault(reached, {})[policy.oid] = policy
+        found = _DECIDERS[subject.visibility] = {oid: tuple(ones.values()) for oid, ones in collected.items()}
+    return found
+
+
+_REACHED: WeakKeyDictionary[Visibility, dict[int, frozenset[int]]] = WeakKeyDictionary()
+
+
+def calls_reached(subject: Subject, function: int) -> frozenset[int]:
+    """The function and the user functions that its body calls, by recorded dependencies and by name."""
+    known = _REACHED.setdefault(subject.visibility, {})
+    if function not in known:
+        seen: set[int] = set()
+        waiting = [function]
+        while waiting:
+            one = subject.catalog.function(waiting.pop())
+            if one is None or one.oid in seen:
+                continue
+            seen.add(one.oid)
+            waiting += subject.catalog.mentions("function", one.oid, "function")
+            if one.language in READABLE and one.extension is None:
+                waiting += [other.oid for name in reading(subject, one).calls for other in named(subject, name)]
+        known[function] = frozenset(seen)
+    return known[function]

@@ -1,0 +1,257 @@
+"""Which columns say whose a row is, which values a client can guess, and who may choose them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._reading import Use, uses
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.model import Column, Constraint, Relation
+from rlsaudit.catalog.outcome import Way, ways
+from rlsaudit.catalog.policies import check_predicate, default_expression, settings
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import Subject
+from rlsaudit.tenancy.model import ApplicationRole
+
+Guess = Literal["natural", "foreign", "number", "random"]
+"""``natural``: a value with a meaning.  ``foreign``: an id that another service or a user table gave.  ``number``: a
+surrogate that counts.  ``random``: not to be guessed."""
+
+_SECRET = re.compile(
+    r"token|hash|digest|checksum|secret|nonce|signature|fingerprint|(api|access|license|private|public)_?key"
+    r"|(^|_)(uuid|guid|ulid|cuid|nanoid|ksuid)($|_)"
+)
+_GIVEN = re.compile(
+    r"(stripe|paddle|paypal|github|gitlab|google|slack|auth0|clerk|shopify|twilio|sendgrid|mailgun|external|provider"
+    r"|remote|upstream|thirdparty|third_party|vendor|subscription|message|event|request|session|idempotency|correlation"
+    r"|webhook|charge|payment|transaction|checkout|invoice_pdf|object|file|storage|s3|device)_?(\w+_)?(id|key|ref|uid|path)$"
+)
+_TEXT = frozenset({"text", "character varying", "character", "name", "citext", "public.citext", "extensions.citext"})
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A role that row security binds and that a policy lets write rows with one command."""
+
+    role: ApplicationRole
+    command: Literal["INSERT", "UPDATE"]
+    columns: frozenset[str]
+    """Columns that it may choose."""
+    uses: tuple[Use, ...]
+
+
+_WRITERS: WeakKeyDictionary[Visibility, dict[int, tuple[Writer, ...]]] = WeakKeyDictionary()
+
+
+def writers(subject: Subject, relation: Relation) -> tuple[Writer, ...]:
+    """Who may insert or update rows of the relation under row security."""
+    found = _WRITERS.get(subject.visibility)
+    if found is None:
+        found = _WRITERS[subject.visibility] = _writers(subject)
+    return found.get(relation.oid, ())
+
+
+def _writers(subject: Subject) -> dict[int, tuple[Writer, ...]]:
+    collected: dict[tuple[int, int, str], list[Use]] = {}
+    for use in uses(subject):
+        if use.side == "new" and use.reaches and subject.visibility.exempt(use.role.oid, use.relation) is None:
+            collected.setdefault((use.relation.oid, use.role.oid, use.command), []).append(use)
+    found: dict[int, list[Writer]] = {}
+    for (oid, role, command), group in collected.items():
+        columns = frozenset(subject.visibility.columns(role, group[0].relation, command))
+        if command in ("INSERT", "UPDATE"):
+            which: Literal["INSERT", "UPDATE"] = "INSERT" if command == "INSERT" else "UPDATE"
+            found.setdefault(oid, []).append(Writer(group[0].role, which, columns, tuple(group)))
+    return {oid: tuple(group) for oid, group in found.items()}
+
+
+_OPEN: WeakKeyDictionary[Visibility, frozenset[tuple[int, int]]] = WeakKeyDictionary()
+
+
+def read_by_all(subject: Subject, relation: Relation, role: int) -> bool:
+    """Whether a policy shows the role rows of every tenant, so that they are no secret."""
+    found = _OPEN.get(subject.visibility)
+    if found is None:
+        found = _OPEN[subject.visibility] = frozenset(
+            (use.relation.oid, use.role.oid)
+            for use in uses(subject)
+            if use.command == "SELECT" and any(reach.kind == "open" for _, reach in use.reaches)
+        )
+    return (relation.oid, role) in found
+
+
+def names(relation: Relation, numbers: Iterable[int]) -> tuple[str, ...]:
+    found = [relation.column_number(number) for number in numbers]
+    return tuple([column.name for column in found if column is not None])
+
+
+def key_of(subject: Subject, relation: Relation) -> str | None:
+    """The tenant key column when the relation itself has it."""
+    classified = subject.tenancy.of(relation.oid)
+    return None if classified.path or not classified.tenant_data else classified.key
+
+
+def keyed(subject: Subject, oid: int) -> bool:
+    """Whether every row of the relation belongs to one tenant, so that a reference to it names the tenant."""
+    classified = subject.tenancy.relations.get(oid)
+    return classified is not None and classified.tenant_data and classified.key is not None
+
+
+def foreign_keys(subject: Subject, relation: Relation) -> tuple[Constraint, ...]:
+    return tuple(one for one in subject.catalog.constraints_of(relation.oid) if one.kind == "foreign key")
+
+
+_ANCHORS: WeakKeyDictionary[Visibility, dict[int, tuple[Mapping[str, tuple[int, str]], ...]]] = WeakKeyDictionary()
+
+
+def anchors(subject: Subject, relation: Relation) -> tuple[Mapping[str, tuple[int, str]], ...]:
+    """Sets of columns that say whose a row is, each with what its columns stand for: the tenant key, or a foreign
+    key to rows of tenants."""
+    known = _ANCHORS.setdefault(subject.visibility, {})
+    if relation.oid not in known:
+        known[relation.oid] = _anchors(subject, relation)
+    return known[relation.oid]
+
+
+def _anchors(subject: Subject, relation: Relation) -> tuple[Mapping[str, tuple[int, str]], ...]:
+    found: list[Mapping[str, tuple[int, str]]] = []
+    key = key_of(subject, relation)
+    if key is not None:
+        found.append({key: (0, "")})
+    for constraint in foreign_keys(subject, relation):
+        if constraint.enforced and keyed(subject, constraint.referenced):
+            parent = subject.catalog.relation(constraint.referenced)
+            pairs = zip(names(relation, constraint.columns), names(parent, constraint.referenced_columns), strict=True)
+            found.append({ours: (parent.oid, theirs) for ours, theirs in pairs})
+    return tuple(found)
+
+
+def guess(subject: Subject, relation: Relation, column: Column) -> Guess:
+    """How a client comes by values of the column."""
+    referenced = _referenced(subject, relation, column)
+    if referenced is not None and not subject.tenancy.of(referenced.oid).tenant_data:
+        return "natural"  # whoever may read the shared list knows them
+    if column.identity or column.sequence:
+        return "number"
+    kind = column.base_type
+    if kind in ("uuid", "bytea") or (kind in _TEXT and _secret(relation, column)):
+        return "random"
+    if kind in _TEXT and _volatile_default(subject, relation, column):
+        return "random"
+    if referenced is not None:
+        return "foreign"
+    if _own_id(subject, relation, column):
+        return "random" if kind in _TEXT else "number"
+    if kind in _TEXT and _GIVEN.search(column.name.lower()):
+        return "foreign"
+    return "natural"
+
+
+def _secret(relation: Relation, column: Column) -> bool:
+    name = column.name.lower()
+    if name == "key":
+        return bool(re.search(r"key|token|secret|credential", relation.name.lower()))
+    return bool(_SECRET.search(name))
+
+
+def _referenced(subject: Subject, relation: Relation, column: Column) -> Relation | None:
+    for constraint in foreign_keys(subject, relation):
+        if constraint.columns == (column.number,) and constraint.referenced != relation.oid:
+            return subject.catalog.find_relation(constraint.referenced)
+    return None
+
+
+def _volatile_default(subject: Subject, relation: Relation, column: Column) -> bool:
+    default = default_expression(subject.catalog, relation, column)
+    return default is not None and any(
+        isinstance(part, e.Call) and part.volatility == "volatile" for part in e.walk(default)
+    )
+
+
+def _own_id(subject: Subject, relation: Relation, column: Column) -> bool:
+    """A primary key that the application numbers itself: ``id``, or ``invoice_id`` of ``invoices``."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()
+    stem = re.sub(r"_?(id|uid|pk)$", "", name)
+    if stem == name or column.category not in ("N", "S"):
+        return False
+    return not stem or relation.name.lower().startswith(stem.removesuffix("y"))
+
+
+def filled(subject: Subject, relation: Relation, column: Column) -> bool:
+    """Whether the column is never NULL: by NOT NULL, by a domain, or by a CHECK."""
+    if column.not_null or any("VALUE IS NOT NULL" in check.upper() for check in column.domain_checks):
+        return True
+    for constraint in subject.catalog.constraints_of(relation.oid):
+        predicate = check_predicate(subject.catalog, constraint)
+        found = ways(predicate) if predicate is not None and constraint.enforced and constraint.validated else None
+        if found and all(_tests(way, column.name) for way in found):
+            return True
+    return False
+
+
+def _tests(way: Way, name: str) -> bool:
+    """Whether the way asks for a value in the column; a CHECK whose answer is NULL asks for nothing."""
+    return any(
+        isinstance(condition.atom, e.NullTest)
+        and condition.value is True
+        and not condition.atom.is_null
+        and isinstance(inner := e.bare(condition.atom.argument), e.Column)
+        and inner.name == name
+        for condition in way
+    )
+
+
+def key_settings(subject: Subject, relation: Relation) -> frozenset[str]:
+    """Settings that the relation's policies hold its tenant key against."""
+    key = key_of(subject, relation)
+    return frozenset(
+        name
+        for use in _uses_of(subject, relation)
+        for comparison in e.comparisons(use.predicate)
+        if comparison.column.name == key
+        for name in settings(comparison.other, subject.catalog)
+    )
+
+
+_BY_RELATION: WeakKeyDictionary[Visibility, dict[int, list[Use]]] = WeakKeyDictionary()
+
+
+def _uses_of(subject: Subject, relation: Relation) -> list[Use]:
+    found = _BY_RELATION.get(subject.visibility)
+    if found is None:
+        found = _BY_RELATION[subject.visibility] = {}
+        for use in uses(subject):
+            found.setdefault(use.relation.oid, []).append(use)
+    return found.get(relation.oid, [])
+
+
+_REFERRED: WeakKeyDictionary[Visibility, frozenset[int]] = WeakKeyDictionary()
+
+
+def referred(subject: Subject) -> frozenset[int]:
+    """Relations that foreign keys refer to."""
+    found = _REFERRED.get(subject.visibility)
+    if found is None:
+        found = _REFERRED[subject.visibility] = frozenset(
+            one.referenced for one in subject.catalog.constraints if one.kind == "foreign key"
+        )
+    return found
+
+
+_INDEX_NAMES: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
+
+
+def free_name(subject: Subject, name: str) -> str:
+    """The name, or one like it, that no index has."""
+    taken = _INDEX_NAMES.get(subject.visibility)
+    if taken is None:
+        taken = _INDEX_NAMES[subject.visibility] = frozenset(index.name for index in subject.catalog.indexes)
+    name = name[:58]
+    while name in taken:
+        name += "_2"
+    return name

@@ -1,0 +1,223 @@
+"""Facts of the catalog that the reading of a function's body rests on."""
+
+from __future__ import annotations
+
+import re
+from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._openings import tenant_settings
+
+from rlsaudit.catalog.identifiers import quote
+from rlsaudit.catalog.model import PUBLIC, Function, Relation, Trigger
+from rlsaudit.catalog.outcome import ways
+from rlsaudit.catalog.policies import policy_predicate, settings_read
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import Subject
+
+_WORDS = re.compile(r"\b(session_user|pg_backend_pid|system_user)\b", re.IGNORECASE)
+READABLE = frozenset({"sql", "plpgsql"})
+_NAMES: WeakKeyDictionary[Visibility, dict[str, list[Relation]]] = WeakKeyDictionary()
+_SESSIONS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
+_FUNCTIONS: WeakKeyDictionary[Visibility, dict[str, list[Function]]] = WeakKeyDictionary()
+
+
+def search_path(function: Function) -> tuple[str, ...] | None:
+    """The schemas of SET search_path, or None when the caller's path counts."""
+    for setting in function.settings:
+        name, _, value = setting.partition("=")
+        if name.lower() == "search_path":
+            parts = [part.strip() for part in value.split(",")]
+            return tuple(
+                p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts if p not in ("", '""')
+            )
+    return None
+
+
+def find_relation(subject: Subject, function: Function, name: tuple[str, ...]) -> Relation | None:
+    """The relation that a name in the function's body stands for, as far as that can be told."""
+    names = _NAMES.get(subject.visibility)
+    if names is None:
+        names = _NAMES[subject.visibility] = {}
+        for relation in subject.catalog.relations:
+            if relation.kind != "sequence":
+                names.setdefault(relation.name, []).append(relation)
+    found = names.get(name[-1], []) if name else []
+    if len(name) > 1:
+        return next((r for r in found if r.schema == name[-2]), None)
+    path = search_path(function) or ("public", function.schema)
+    ordered = sorted(found, key=lambda r: path.index(r.schema) if r.schema in path else len(path))
+    return next(iter(ordered), None)
+
+
+def session_functions(subject: Subject) -> frozenset[str]:
+    """Names of user functions that look at who the session is."""
+    found = _SESSIONS.get(subject.visibility)
+    if found is None:
+        context = set(subject.tenancy.context.settings) | tenant_settings(subject)
+        found = _SESSIONS[subject.visibility] = frozenset(
+            one.name
+            for one in subject.catalog.functions
+            if one.returns != "trigger"
+            and (
+                _WORDS.search(one.source)
+                or ((names := settings_read(subject.catalog, one.oid)) and (names & context or not context))
+            )
+        )
+    return found
+
+
+_ENUMS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
+
+
+def enums(subject: Subject) -> frozenset[str]:
+    """Names of the enum types of columns."""
+    found = _ENUMS.get(subject.visibility)
+    if found is None:
+        relations = subject.catalog.relations
+        found = frozenset(column.type for relation in relations for column in relation.columns if column.enum_labels)
+        _ENUMS[subject.visibility] = found
+    return found
+
+
+_TIED: WeakKeyDictionary[Visibility, dict[int, frozenset[str]]] = WeakKeyDictionary()
+
+
+def tied(subject: Subject, relation: Relation) -> frozenset[str]:
+    """Columns that say whose a row is, or which row it is."""
+    known = _TIED.setdefault(subject.visibility, {})
+    if relation.oid not in known:
+        known[relation.oid] = _tied(subject, relation)
+    return known[relation.oid]
+
+
+def _tied(subject: Subject, relation: Relation) -> frozenset[str]:
+    classified = subject.tenancy.of(relation.oid)
+    found = {classified.key} if classified.key and not classified.path else set()
+    for step in classified.path[:1]:
+        found.update(step.columns)
+    numbers = {
+        n
+        for c in subject.catalog.constraints_of(relation.oid)
+        if c.kind in ("primary key", "unique", "foreign key")
+        for n in c.columns
+    }
+    if relation.kind in ("view", "materialized view"):
+        found.update(name for name in subject.tenancy.key_columns if relation.column(name))
+    return frozenset(x for x in found if x) | {c.name for c in relation.columns if c.number in numbers}
+
+
+def anchored(subject: Subject, relation: Relation) -> frozenset[str]:
+    """Columns of a table's new and old rows that policies or keys hold against the session's tenant."""
+    classified, catalog = subject.tenancy.of(relation.oid), subject.catalog
+    if not classified.tenant_data:
+        return frozenset()
+    keys = {classified.key} if classified.key and not classified.path else set()
+    for step in classified.path[:1]:
+        keys.update(step.columns)
+    found = set(keys)
+    by_number = {column.number: column.name for column in relation.columns}
+    for constraint in catalog.constraints_of(relation.oid):
+        names = {by_number.get(number, "") for number in constraint.columns}
+        if constraint.kind == "foreign key" and names & keys and len(names) > 1:
+            found |= names
+        if constraint.kind in ("primary key", "unique") and len(names) == 1:
+            found |= names
+    for policy in catalog.policies_of(relation.oid):
+        text = (policy.check or policy.using or "") if policy.command != "SELECT" and policy.permissive else ""
+        if " SELECT " in text.replace("(", " "):
+            found |= {c.name for c in relation.columns if re.search(rf"\b{re.escape(c.name)}\b", text)}
+    return frozenset(name for name in found if name)
+
+
+def exempted(subject: Subject, owner: int, relation: Relation, depth: int = 0) -> tuple[Relation, str] | None:
+    """The tenant table that code running as ``owner`` reaches past its policies through the relation, and why."""
+    if relation.kind not in ("view", "materialized view"):
+        if not (relation.holds_rows and subject.tenancy.of(relation.oid).tenant_data):
+            return None
+        why = subject.visibility.exempt(owner, relation) or _open_to(subject, owner, relation)
+        return (relation, why) if why else None
+    if depth > 8 or any(f"'{name}'" in (relation.definition or "").lower() for name in tenant_settings(subject)):
+        return None
+    reader = owner if relation.security_invoker else relation.owner
+    for oid in subject.catalog.mentions("relation", relation.oid, "relation"):
+        inner = subject.catalog.find_relation(oid)
+        found = exempted(subject, reader, inner, depth + 1) if inner is not None else None
+        if found is not None:
+            return found
+    return None
+
+
+_OPEN: WeakKeyDictionary[Visibility, dict[tuple[int, int], str]] = WeakKeyDictionary()
+
+
+def _open_to(subject: Subject, owner: int, relation: Relation) -> str:
+    """How policies made for the owner let it see every row; empty when they do not.
+
+    A policy for PUBLIC is a finding of its own.
+    """
+    known = _OPEN.setdefault(subject.visibility, {})
+    key = (owner, relation.oid)
+    if key not in known:
+        applied = subject.visibility.policies(owner, relation, "SELECT")
+        name = ""
+        for policy in applied if all(one.permissive for one in applied) else ():
+            predicate = policy_predicate(subject.catalog, policy, "using")
+            if PUBLIC not in policy.roles and predicate is not None and ways(predicate) == (frozenset(),):
+                name = f"policy {quote(policy.name)} lets it see every row"
+        known[key] = name
+    return known[key]
+
+
+def callers(subject: Subject, function: Function) -> list[str]:
+    """Application roles that may call it."""
+    roles = subject.tenancy.roles
+    return [
+        r.name
+        for r in roles
+        if not subject.catalog.role(r.oid).superuser and subject.visibility.may_execute(r.oid, function)
+    ]
+
+
+def named(subject: Subject, name: tuple[str, ...]) -> list[Function]:
+    """User functions that a name in a body may stand for."""
+    known = _FUNCTIONS.get(subject.visibility)
+    if known is None:
+        known = _FUNCTIONS[subject.visibility] = {}
+        for function in subject.catalog.functions:
+            known.setdefault(function.name, []).append(function)
+    return [one for one in known.get(name[-1], []) if len(name) == 1 or one.schema == name[-2]]
+
+
+_FIRED: WeakKeyDictionary[Visibility, dict[tuple[int, tuple[str, ...]], list[str]]] = WeakKeyDictionary()
+
+
+def fired_by(subject: Subject, trigger: Trigger) -> list[str]:
+    """Application roles whose statements fire the trigger."""
+    relation = subject.catalog.find_relation(trigger.relation)
+    if relation is None or trigger.enabled not in ("origin", "always"):
+        return []
+    known = _FIRED.setdefault(subject.visibility, {})
+    key = (relation.oid, trigger.events)
+    if key not in known:
+        known[key] = [
+            role.name
+            for role in subject.tenancy.roles
+            if not subject.catalog.role(role.oid).superuser
+            and any(subject.visibility.may(role.oid, relation, event) for event in trigger.events)
+        ]
+    return known[key]
+
+
+_GRANTEES: WeakKeyDictionary[Visibility, dict[int, frozenset[int]]] = WeakKeyDictionary()
+
+
+def grantees(subject: Subject) -> dict[int, frozenset[int]]:
+    """Who holds EXECUTE on each function."""
+    found = _GRANTEES.get(subject.visibility)
+    if found is None:
+        held: dict[int, set[int]] = {}
+        for grant in subject.catalog.grants:
+            if grant.target == "function":
+                held.setdefault(grant.object, set()).add(grant.grantee)
+        found = _GRANTEES[subject.visibility] = {oid: frozenset(roles) for oid, roles in held.items()}
+    return found

@@ -1,0 +1,123 @@
+"""What the checks of speed share: the conditions that rows are read through, and words and SQL about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._fixes import listed, policy_name
+
+from rlsaudit.catalog.expression import Expression
+from rlsaudit.catalog.model import COMMANDS, Policy, Relation
+from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.check import Subject
+from rlsaudit.finding import Severity
+from rlsaudit.tenancy.model import ApplicationRole, Classified
+
+FEW_ROWS = 1000
+"""A table with fewer rows is read faster whole than by index."""
+
+_MOST_NAMED = 12
+_STRING = re.compile(r"'(?:[^']|'')*'")
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """The USING condition of a policy on tenant data that some application role meets."""
+
+    relation: Relation
+    classified: Classified
+    policy: Policy
+    predicate: Expression
+    roles: tuple[ApplicationRole, ...]
+
+    @property
+    def key(self) -> str | None:
+        """The tenant key column when the relation itself has it."""
+        return None if self.classified.path else self.classified.key
+
+    @property
+    def name(self) -> str:
+        return policy_name(self.policy, self.relation)
+
+
+_FILTERS: WeakKeyDictionary[Visibility, tuple[Filter, ...]] = WeakKeyDictionary()
+
+
+def filters(subject: Subject) -> tuple[Filter, ...]:
+    """Every policy that rows are read through, once, with the application roles that it is for."""
+    found = _FILTERS.get(subject.visibility)
+    if found is None:
+        found = _FILTERS[subject.visibility] = tuple(_filters(subject))
+    return found
+
+
+def _filters(subject: Subject) -> Iterator[Filter]:
+    catalog, visibility = subject.catalog, subject.visibility
+    for oid in subject.tenancy.tenant_data():
+        relation = catalog.relation(oid)
+        if not relation.holds_rows or not relation.rls_enabled:
+            continue
+        met: dict[int, list[ApplicationRole]] = {}
+        for role in subject.tenancy.roles:
+            if visibility.exempt(role.oid, relation) is None:
+                held = [one for one in COMMANDS if one != "INSERT" and visibility.may(role.oid, relation, one)]
+                for number in {p.oid: p for one in held for p in visibility.policies(role.oid, relation, one)}:
+                    met.setdefault(number, []).append(role)
+        for policy in catalog.policies_of(oid):
+            predicate = policy_predicate(catalog, policy, "using")
+            if policy.oid in met and predicate is not None:
+                yield Filter(relation, subject.tenancy.of(oid), policy, predicate, tuple(met[policy.oid]))
+
+
+def small(relation: Relation) -> bool:
+    """Known to hold few rows; a table that was never analysed is not."""
+    return 0 < relation.estimated_rows < FEW_ROWS
+
+
+def at_stake(relations: Iterable[Relation]) -> Severity:
+    """``low``, or ``info`` when every table is known to be small."""
+    return "info" if all(small(one) for one in relations) else "low"
+
+
+def named(names: Iterable[str]) -> str:
+    """``a, b and c``, cut short where there are very many."""
+    found = list(dict.fromkeys(names))
+    if len(found) <= _MOST_NAMED:
+        return listed(found)
+    return f"{', '.join(found[:_MOST_NAMED])} and {len(found) - _MOST_NAMED} more"
+
+
+def only(relations: Iterable[Relation]) -> str:
+    """The relation's name when there is one, for ``Hit.relation``."""
+    found = list({one.oid: one for one in relations}.values())
+    return found[0].qualified if len(found) == 1 else ""
+
+
+def evaluated_once(text: str, function: str) -> str:
+    """The text of a condition with every call of ``function``, a qualified name, as ``(SELECT …)``."""
+    plain = masked(text)
+    found = list(re.finditer(rf'(?<![\w."]){re.escape(function)}\(', plain))
+    for match in reversed(found):
+        end = closing(plain, match.end() - 1)
+        if not plain[: match.start()].rstrip().upper().endswith("SELECT") and end:
+            text = f"{text[: match.start()]}(SELECT {text[match.start() : end]}){text[end:]}"
+    return text
+
+
+def masked(text: str) -> str:
+    """The text with what stands in string constants blotted out."""
+    return _STRING.sub(lambda match: "'" + "x" * (len(match.group()) - 2) + "'", text)
+
+
+def closing(text: str, opened: int) -> int:
+    """The position after the parenthesis that closes the one at ``opened``; 0 when there is none."""
+    depth = 0
+    for position in range(opened, len(text)):
+        depth += (text[position] == "(") - (text[position] == ")")
+        if depth == 0:
+            return position + 1
+    return 0

@@ -1,0 +1,187 @@
+"""Rows that name a second tenant, and what that one may do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlsaudit.checks._fixes import listed, policy_name, revoke, tenant_predicate
+from rlsaudit.checks._openings import loose_writes, tenant_settings
+from rlsaudit.checks._powers import some
+from rlsaudit.checks._reading import Use, uses
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.policies import settings
+from rlsaudit.check import Example, Hit, Subject, check, quote
+from rlsaudit.finding import SEVERITIES, Severity
+
+_DOCUMENTS = """\
+CREATE ROLE app LOGIN;
+CREATE FUNCTION tenant() RETURNS int LANGUAGE sql STABLE
+  AS $$ SELECT NULLIF(current_setting('app.tenant_id', true), '')::int $$;
+CREATE TABLE documents (id int PRIMARY KEY, tenant_id int NOT NULL, shared_with int, body text);
+CREATE TABLE notes (id int PRIMARY KEY, tenant_id int NOT NULL);
+ALTER TABLE documents ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON notes USING (tenant_id = tenant());
+GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO app;
+"""
+_DEALS = """\
+CREATE ROLE app LOGIN;
+CREATE FUNCTION tenant() RETURNS int LANGUAGE sql STABLE
+  AS $$ SELECT NULLIF(current_setting('app.tenant_id', true), '')::int $$;
+CREATE TABLE tenants (id int PRIMARY KEY);
+CREATE TABLE deals (buyer int NOT NULL REFERENCES tenants, seller int NOT NULL REFERENCES tenants, price int);
+ALTER TABLE tenants ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE deals ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY self ON tenants USING (id = tenant());
+CREATE POLICY parties ON deals FOR SELECT USING (tenant() IN (buyer, seller));
+CREATE POLICY sells ON deals FOR INSERT WITH CHECK (seller = tenant());
+CREATE POLICY sells_changes ON deals FOR UPDATE USING (seller = tenant());
+CREATE POLICY buys_changes ON deals FOR UPDATE USING (buyer = tenant()) WITH CHECK (buyer = tenant() AND price > 0);
+GRANT SELECT ON tenants TO app;
+"""
+
+
+@dataclass(frozen=True)
+class _Power:
+    """What a tenant that ``column`` names may do."""
+
+    use: Use
+    column: str
+    severity: Severity
+    what: str
+    frozen: frozenset[str] = frozenset()
+    """Columns that must not be updated."""
+
+
+@check(
+    "RLS114",
+    title="A second tenant of a row may take it over",
+    severity="high",
+    rationale=(
+        "Letting a row name a second tenant (a delegate, a buyer, shared_with) is a choice to share it. Row security"
+        " cannot freeze a column: where the second tenant may UPDATE the row, it can also set the tenant key to itself,"
+        " or the name of the other party to somebody else, unless it lacks the privilege on those columns."
+    ),
+    standards=("SOC 2 CC6.1", "ISO 27001 A.8.3", "NIST 800-53 AC-3", "CWE-639"),
+    examples=(
+        Example(
+            setup=_DOCUMENTS
+            + "CREATE POLICY tenant ON documents USING (tenant_id = tenant() OR shared_with = tenant())\n"
+            "  WITH CHECK (tenant_id = tenant());\n",
+            bad="GRANT SELECT, INSERT, UPDATE ON documents TO app;",
+            good="GRANT SELECT, INSERT, UPDATE (body) ON documents TO app;",
+        ),
+        Example(
+            setup=_DEALS,
+            bad="GRANT SELECT, INSERT, UPDATE ON deals TO app;",
+            good="GRANT SELECT, INSERT, UPDATE (price) ON deals TO app;",
+        ),
+    ),
+)
+def second_party(subject: Subject) -> Iterator[Hit]:
+    found: dict[int, list[_Power]] = {}
+    grouped: dict[tuple[int, int], list[Use]] = {}
+    for use in uses(subject):
+        if use.place.key is not None and use.classified.kind == "tenant":
+            grouped.setdefault((use.relation.oid, use.role.oid), []).append(use)
+    moved = {one.use.relation.oid for one in loose_writes(subject, "UPDATE")} if grouped else set()
+    for (oid, _), group in grouped.items():
+        for power in _powers(subject, group):
+            if power.severity not in ("high", "medium") or oid not in moved:
+                found.setdefault(oid, []).append(power)
+    for oid, powers in found.items():
+        yield _hit(subject, subject.catalog.relation(oid), powers)
+
+
+def _powers(subject: Subject, group: list[Use]) -> Iterator[_Power]:
+    """``group``: one relation and role."""
+    parties = [(use, columns) for use in group if use.side == "old" for columns in _named(subject, use)]
+    if not parties:
+        return
+    relation, role, key = group[0].relation, group[0].role, group[0].place.key or ""
+    writable = set(subject.visibility.columns(role.oid, relation, "UPDATE"))
+    changed = [use for use in group if use.side == "new" and use.command == "UPDATE"]
+    results = [reach.columns for use in changed for _, reach in use.reading.reaches]
+    several = group[0].place.parties
+    changing = {name for use, columns in parties if use.command == "UPDATE" for name in columns & several}
+    for use, columns in parties:
+        name = min(columns)
+        if use.command == "UPDATE":
+            if own := _taken((several | {key}) & writable, columns, results):
+                yield _Power(use, name, "high", f"take it over by setting {listed(own)}", frozenset(own))
+            elif len(changing) > 1 and (other := _replaceable(several & writable, columns, results)):
+                yield _Power(use, name, "medium", f"replace {listed(other)}, the other party", frozenset(other))
+        if use.command == "DELETE" and not columns & several:
+            yield _Power(use, name, "low", "delete it")
+        if use.command == "SELECT":
+            yield _Power(use, name, "info", "read it")
+
+
+def _named(subject: Subject, use: Use) -> Iterator[frozenset[str]]:
+    """For each way that holds a column other than the key against the session's tenant: those columns."""
+    several = use.place.parties
+    if not several and all(reach.kind != "party" for _, reach in use.reading.reaches):
+        return
+    key = use.relation.column(use.place.key or "")
+    tenant = {
+        one.column.name
+        for one in e.comparisons(use.predicate)
+        if settings(one.other, subject.catalog) & tenant_settings(subject)
+        and one.column.name not in use.place.principals
+        and (key is None or one.column.type == key.base_type)
+    }
+    for _, reach in use.reading.reaches:
+        held = reach.columns & tenant
+        if held and (reach.kind == "party" or (held & several and several - held)):
+            yield held
+
+
+def _taken(names: frozenset[str] | set[str], old: frozenset[str], results: list[frozenset[str]]) -> list[str]:
+    """Columns that name the owner or a party, which the old row was not held by and the new one alone is held by."""
+    return sorted(name for name in names - old if any(name in new and not new & old for new in results))
+
+
+def _replaceable(others: frozenset[str] | set[str], old: frozenset[str], results: list[frozenset[str]]) -> list[str]:
+    """Parties that neither the old nor the new row is held by."""
+    return sorted(name for name in others - old if any(old & new and name not in new for new in results))
+
+
+def _hit(subject: Subject, relation: Relation, powers: list[_Power]) -> Hit:
+    rank = min(SEVERITIES.index(one.severity) for one in powers)
+    worst = [one for one in powers if SEVERITIES.index(one.severity) == rank]
+    policies = some(policy_name(one.use.policy, relation) for one in worst)
+    roles = list(dict.fromkeys((one.use.role.oid, one.use.role.name) for one in worst))
+    what = listed(one.what for one in worst)
+    detail = f"{policies}: a tenant that {listed(one.column for one in worst)} of {relation.qualified} names may {what}"
+    detail += "." if rank <= SEVERITIES.index("medium") else "; whether that is meant is for you to say."
+    return Hit(
+        relation.qualified,
+        detail,
+        _fix(subject, relation, roles, worst),
+        worst[0].severity,
+        relation=relation.qualified,
+        command=listed(one.use.command for one in worst),
+        role=listed(name for _, name in roles),
+    )
+
+
+def _fix(subject: Subject, relation: Relation, roles: list[tuple[int, str]], worst: list[_Power]) -> str:
+    frozen = frozenset[str]().union(*(one.frozen for one in worst))
+    lines = []
+    for oid, name in roles if frozen else ():
+        kept = [column for column in subject.visibility.columns(oid, relation, "UPDATE") if column not in frozen]
+        lines.append(revoke(subject, relation, oid, ("UPDATE",)))
+        if kept:
+            lines.append(
+                f"GRANT UPDATE ({', '.join(map(quote, kept))}) ON TABLE {relation.qualified} TO {quote(name)};"
+            )
+    if worst[0].severity == "low":
+        predicate = tenant_predicate(subject, relation, subject.tenancy.of(relation.oid))
+        if predicate is not None:
+            lines.append(
+                f"CREATE POLICY owner_deletes ON {relation.qualified} AS RESTRICTIVE FOR DELETE USING ({predicate});"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""One login that may become the role of every tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rlsaudit.checks._context import predicates, several
+
+from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.identifiers import quote
+from rlsaudit.catalog.model import PUBLIC, Policy, Relation, Role
+from rlsaudit.check import Example, Hit, Subject, check
+
+_SETUP = """\
+CREATE ROLE app;
+CREATE ROLE acme LOGIN;
+CREATE ROLE globex LOGIN;
+GRANT app TO acme, globex;
+CREATE TABLE orders (id int PRIMARY KEY, tenant name NOT NULL DEFAULT current_user, item text);
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON orders USING (tenant = current_user);
+GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app;
+"""
+
+
+@check(
+    "RLS408",
+    title="One login may become the roles of several tenants",
+    severity="medium",
+    rationale=(
+        "SET ROLE is checked against the login, not against the current role: SQL that gets into a request of one tenant"
+        " runs RESET ROLE or SET ROLE and is another. Only a login of its own keeps a tenant's role apart."
+    ),
+    standards=("SOC 2 CC6.3", "ISO 27001 A.8.2", "NIST 800-53 AC-6", "CWE-269"),
+    examples=(
+        Example(
+            setup=_SETUP,
+            bad="CREATE ROLE pool LOGIN NOINHERIT;\nGRANT acme, globex TO pool;",
+            good="CREATE ROLE monitor LOGIN NOINHERIT;\nGRANT acme TO monitor;",
+        ),
+    ),
+)
+def set_role_between_tenants(subject: Subject) -> Iterator[Hit]:
+    compared = _by_role(subject)
+    named = _by_policy(subject)
+    if not compared.relations and not named.relations:
+        return
+    for login in subject.catalog.roles:
+        if not login.login or login.superuser or login.bypassrls or login.predefined:
+            continue
+        reach = subject.visibility.becomes(login.oid) - {login.oid}
+        tenants = _leaves(subject, login, reach, compared) if compared.relations else []
+        where = compared
+        if len(tenants) < 2:
+            tenants, where = [oid for oid in sorted(reach) if oid in named.roles], named
+        if len(tenants) < 2:
+            continue
+        names = sorted(subject.catalog.role_name(oid) for oid in tenants)
+        tables = several(relation.qualified for relation in where.relations.values())
+        yield Hit(
+            f"role {login.name}",
+            f"{login.name} may SET ROLE to {several(names)}, and policies of {tables} tell tenants apart by the role: SQL"
+            " injected into one tenant's request becomes the next tenant with RESET ROLE and SET ROLE.",
+            _leave(subject, login, tenants),
+            role=login.name,
+        )
+
+
+@dataclass
+class _Places:
+    """Relations that policies keep apart by the role, and the roles that are named for it."""
+
+    relations: dict[int, Relation] = field(default_factory=dict)
+    roles: set[int] = field(default_factory=set)
+
+
+def _by_role(subject: Subject) -> _Places:
+    """Relations with a column that is held against ``current_user`` or a membership of it."""
+    found = _Places()
+    for _, relation, predicate in predicates(subject):
+        if not relation.holds_rows:
+            continue
+        compared = any(
+            isinstance(part, e.SessionRole) and part.which == "current_user"
+            for comparison in e.comparisons(predicate)
+            if comparison.operator == "=" and not comparison.column.level
+            for part in e.walk(comparison.other)
+        )
+        member = any(
+            isinstance(part, e.Call) and part.name == "pg_has_role" and e.depends_on_row(part)
+            for part in e.walk(predicate)
+        )
+        if compared or member:
+            found.relations[relation.oid] = relation
+    return found
+
+
+def _by_policy(subject: Subject) -> _Places:
+    """Relations with policies for several roles, each of which names a tenant of its own."""
+    keys: dict[int, dict[str, set[int]]] = {}
+    for policy, relation, predicate in predicates(subject):
+        classified = subject.tenancy.of(relation.oid)
+        if PUBLIC in policy.roles or not policy.permissive or not classified.key or classified.path:
+            continue
+        for value in _constants(policy, predicate, classified.key):
+            keys.setdefault(relation.oid, {}).setdefault(value, set()).update(policy.roles)
+    found = _Places()
+    for oid, values in keys.items():
+        roles = {role for held in values.values() if len(held) == 1 for role in held}
+        if len(values) > 1 and len(roles) > 1:
+            found.relations[oid] = subject.catalog.relation(oid)
+            found.roles |= roles
+    return found
+
+
+def _constants(policy: Policy, predicate: e.Expression, key: str) -> Iterator[str]:
+    for comparison in e.comparisons(predicate):
+        value = e.bare(comparison.other)
+        if (
+            comparison.column.name == key
+            and comparison.operator == "="
+            and isinstance(value, e.Constant)
+            and value.value
+        ):
+            yield value.value
+
+
+def _leaves(subject: Subject, login: Role, reach: frozenset[int], places: _Places) -> list[int]:
+    """Roles within reach that use the relations and that no other role within reach is a member of."""
+    used = [
+        oid for oid in reach
+        if any(subject.visibility.may(oid, r, "SELECT") for r in places.relations.values())
+        and not (one := subject.catalog.role(oid)).superuser and not one.bypassrls and not one.predefined
+        and oid not in {r.owner for r in places.relations.values()}
+    ]  # fmt: skip
+    groups = {m.role for m in subject.catalog.memberships if m.member in reach and m.member != login.oid}
+    return sorted(oid for oid in used if oid not in groups)
+
+
+def _leave(subject: Subject, login: Role, tenants: list[int]) -> str:
+    """Ends the memberships that lead the login to the tenants' roles."""
+    lines = []
+    for oid in tenants:
+        for one in subject.catalog.memberships:
+            reach = subject.visibility.becomes(one.role)
+            if one.member == login.oid and oid in reach:
+                lines.append(f"REVOKE {quote(subject.catalog.role_name(one.role))} FROM {quote(login.name)};")
+    return "\n".join(dict.fromkeys(lines))
