@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlsaudit.catalog.model import Catalog, Constraint, Relation
+from rlsaudit.catalog.model import Catalog, Column, Constraint, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.keys import Keys
@@ -39,7 +39,7 @@ def classify(
 
 
 def _direct(catalog: Catalog, relation: Relation, reading: Reading, keys: Keys) -> Classified | None:
-    key = keys.columns.get(relation.oid)
+    key = keys.columns.get(relation.oid) or _same_stem(catalog, relation, keys)
     if key is None or not relation.holds_rows or words.infrastructure(relation.name):
         return None
     column = relation.column(key[0])
@@ -54,6 +54,28 @@ def _direct(catalog: Catalog, relation: Relation, reading: Reading, keys: Keys) 
     if membership:
         return Classified(relation.oid, "membership", f"{why}; policies look the user up in it", key[0])
     return Classified(relation.oid, "tenant", why, key[0], shared_rows=shared)
+
+
+def _same_stem(catalog: Catalog, relation: Relation, keys: Keys) -> tuple[str, str] | None:
+    """A column ``tenant`` where the key is ``tenant_id`` and both are of one type."""
+    name = keys.names[0] if keys.names else ""
+    if not words.tenant_like(name) or not relation.holds_rows or relation.is_partition:
+        return None
+    stem = words.stem(name)
+    spelled = {f"{stem}{end}".replace("_", "") for end in ("", "id", "uuid", "key")}
+    holders = (catalog.relation(oid) for oid, (key, _) in keys.columns.items() if key == name)
+    types = {_family(column) for holder in holders if (column := holder.column(name))}
+    for column in relation.columns:
+        if column.name.lower().replace("_", "") in spelled and _family(column) in types:
+            return column.name, f"column {column.name}, as {name} elsewhere"
+    return None
+
+
+def _family(column: Column) -> str:
+    """The type, alike for those that hold the same values."""
+    return {"smallint": "integer", "bigint": "integer", "character varying": "text"}.get(
+        column.base_type, column.base_type
+    )
 
 
 def _principals(catalog: Catalog, reading: Reading, keys: Keys, found: dict[int, Classified]) -> None:
@@ -78,8 +100,35 @@ def _principals(catalog: Catalog, reading: Reading, keys: Keys, found: dict[int,
         relation = catalog.find_relation(oid)
         if relation is None or oid in found or not relation.holds_rows:
             continue
+        if _ties(catalog, relation, name, found):
+            continue
         why = f"policies hold {name} against the acting user"
         found[oid] = Classified(oid, "principal", why)
+
+
+def _ties(catalog: Catalog, relation: Relation, column: str, found: Mapping[int, Classified]) -> bool:
+    """Whether the relation ties users to something that a tenant owns, as the members of a team do: not users itself."""
+    seen = {relation.oid}
+    queue = [relation]
+    for one in queue:
+        for constraint in catalog.constraints_of(one.oid):
+            parent = catalog.find_relation(constraint.referenced) if constraint.kind == "foreign key" else None
+            if parent is None or parent.oid in seen or _optional(one, constraint):
+                continue
+            known = found.get(parent.oid)
+            if known is not None and known.key is not None and known.kind in TENANT_DATA:
+                return not _alone(catalog, relation, column)
+            seen.add(parent.oid)
+            queue += [parent] if known is None else []
+    return False
+
+
+def _alone(catalog: Catalog, relation: Relation, column: str) -> bool:
+    """Whether the column is the primary key by itself."""
+    found = relation.column(column)
+    return found is not None and any(
+        c.kind == "primary key" and c.columns == (found.number,) for c in catalog.constraints_of(relation.oid)
+    )
 
 
 def _by_foreign_key(catalog: Catalog, found: dict[int, Classified]) -> None:
@@ -149,16 +198,22 @@ def _by_parent(catalog: Catalog, found: dict[int, Classified]) -> None:
 
 def _views(catalog: Catalog, keys: Keys, found: dict[int, Classified]) -> None:
     """A view or materialized view that reads tenant data shows tenant data."""
-    views = [r for r in catalog.relations if r.kind in ("view", "materialized view") and r.oid not in found]
-    for _ in range(len(views)):
-        for view in views:
+    waiting = [r for r in catalog.relations if r.kind in ("view", "materialized view") and r.oid not in found]
+    while waiting:
+        left = []
+        for view in waiting:
             read = [oid for oid in catalog.mentions("relation", view.oid, "relation") if oid in found]
             tenant = next((oid for oid in read if found[oid].kind in TENANT_DATA), None)
-            if tenant is not None and view.oid not in found:
-                key = next((name for name in keys.names if view.column(name)), None)
-                how = " · security_invoker" if view.security_invoker else ""
-                why = f"reads {catalog.relation(tenant).qualified}{how}"
-                found[view.oid] = Classified(view.oid, "tenant", why, key)
+            if tenant is None:
+                left.append(view)
+                continue
+            key = next((name for name in keys.names if view.column(name)), None)
+            how = " · security_invoker" if view.security_invoker else ""
+            why = f"reads {catalog.relation(tenant).qualified}{how}"
+            found[view.oid] = Classified(view.oid, "tenant", why, key)
+        if len(left) == len(waiting):
+            return
+        waiting = left  # a view may read another one that comes later
 
 
 def _rest(relation: Relation, roles: tuple[int, ...], visibility: Visibility) -> Classified:

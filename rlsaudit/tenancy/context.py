@@ -11,6 +11,7 @@ from rlsaudit.catalog.policies import settings_read
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.attributes import attribute_value
+from rlsaudit.tenancy.choices import OFF, PLAIN, Values, choices, chosen, known_as_columns, switched
 from rlsaudit.tenancy.keys import Keys
 from rlsaudit.tenancy.model import Context, Persona
 from rlsaudit.tenancy.sources import ROLE, Reading, Source
@@ -20,10 +21,12 @@ _SETS = re.compile(
     re.IGNORECASE,
 )
 _READS = re.compile(r"current_setting\s*\(\s*E?'([^']+)'", re.IGNORECASE)
-_PERSONAS = 4
-
-Values = Mapping[Source, tuple[str, ...]]
-"""Source → SQL expressions to give it: ``:tenant``, ``:user``, or literals, the plainest first."""
+_PERSONAS = 6
+_SETTERS = 6
+_NAMES_SOMEBODY = ("uuid", "text", "character varying", "name", "smallint", "integer", "bigint", "numeric")
+_EVERYBODY = re.compile(
+    r"'(\*|%|all|any|every|everyone|0|-1|root|admin|system|service|superuser|global|internal)'", re.IGNORECASE
+)
 
 
 def infer_context(
@@ -34,15 +37,22 @@ def infer_context(
     settings = tuple(sorted({source.setting for source in values if source.setting != ROLE}))
     if not settings:
         return Context(why="policies read no setting")
-    wrappers = _wrappers(catalog, settings, roles, visibility)
-    # The plainest persona first: what leaks as an ordinary user needs no special value of a setting.
-    personas = tuple(sorted(_personas(values, settings, wrappers), key=lambda persona: "'user'" not in persona.name))
+    usable = _usable(catalog, settings, roles, visibility)
+    wrappers = _wrappers(usable, settings)
+    personas = tuple(_personas(values, settings, wrappers))
     said = "; ".join(
         f"{source} = {' or '.join(options)}" for source, options in sorted(values.items()) if source.setting != ROLE
     )
     through = f", set through {', '.join(f.signature for f in wrappers)}" if wrappers else ""
-    direct = next(iter(_personas(values, settings, ())))
-    return Context(personas, direct, settings, why=f"policies, functions and triggers read {said}{through}")
+    direct = Persona("tenant", tuple(_statements(values, chosen(values, 0), settings, ())))
+    setters = tuple(
+        Persona(f"by {other.signature}", tuple(_statements(values, chosen(values, None), settings, (other,))))
+        for other in usable
+        if other not in wrappers
+    )
+    return Context(
+        personas, direct, settings, setters[:_SETTERS], why=f"policies, functions and triggers read {said}{through}"
+    )
 
 
 def set_by(function: Function) -> frozenset[str]:
@@ -75,12 +85,17 @@ def _options(catalog: Catalog, source: Source, reading: Reading, keys: Keys) -> 
             if u.source == source and u.constant and not _of_an_administrator(catalog, source, u.constant)
         )
     )
+    # A value that no tenant and no user has, and that policies know: it may stand for all of them.
+    everybody = tuple(constant for constant in constants if _EVERYBODY.fullmatch(constant))[:2]
     if source in keys.tenant_sources:
-        return (":tenant",)
+        return (":tenant", *everybody)
     if source in keys.user_sources:
-        return (":user",)
+        held = source.setting in known_as_columns(reading)
+        return (":user", *(everybody if held else constants))
+    if (ons := switched(source, constants)) and source.setting not in known_as_columns(reading):
+        return tuple(dict.fromkeys((OFF.get(ons[0], "'off'"), *ons)))
     if words.role_like(source.name) and constants:
-        return tuple(dict.fromkeys((*constants, "'user'")))
+        return tuple(dict.fromkeys((*constants, PLAIN)))
     attribute = attribute_value(catalog, reading, keys, source)
     if words.tenant_like(source.name):
         return (":tenant",)
@@ -89,10 +104,10 @@ def _options(catalog: Catalog, source: Source, reading: Reading, keys: Keys) -> 
     if words.user_like(source.name):
         return (":user",)
     if constants:
-        return constants
+        return tuple(dict.fromkeys((*constants, PLAIN)))
     # What nothing is known of is not taken for the tenant where another value is.
     known = words.role_like(source.name) or keys.tenant_sources or keys.user_sources
-    return ("'user'",) if known else (":tenant",)
+    return (PLAIN,) if known else (":tenant",)
 
 
 def _of_an_administrator(catalog: Catalog, source: Source, constant: str) -> bool:
@@ -101,16 +116,21 @@ def _of_an_administrator(catalog: Catalog, source: Source, constant: str) -> boo
     return role is not None and (role.superuser or role.bypassrls)
 
 
-def _wrappers(
+def _usable(
     catalog: Catalog, settings: tuple[str, ...], roles: Iterable[int], visibility: Visibility
 ) -> tuple[Function, ...]:
-    """Functions of the schema that set the settings and that an application role may call, those that set most first."""
-    wanted, found = set(settings), []
-    usable = [
+    """Functions of the schema that set one of the settings and that an application role may call."""
+    wanted, able = set(settings), tuple(roles)
+    return tuple(
         f for f in catalog.functions
         if f.extension is None and set_by(f) & wanted and f.argument_types and f.returns not in ("trigger", "event_trigger")
-        and any(visibility.may_execute(role, f) for role in roles)
-    ]  # fmt: skip
+        and any(visibility.may_execute(role, f) for role in able)
+    )  # fmt: skip
+
+
+def _wrappers(usable: tuple[Function, ...], settings: tuple[str, ...]) -> tuple[Function, ...]:
+    """As few of those functions as set all that they set between them, those that set most first."""
+    wanted, found = set(settings), []
     for function in sorted(usable, key=lambda f: (-len(set_by(f) & wanted), len(f.argument_types), f.signature)):
         if set_by(function) & wanted:
             found.append(function)
@@ -119,22 +139,16 @@ def _wrappers(
 
 
 def _personas(values: Values, settings: tuple[str, ...], wrappers: tuple[Function, ...]) -> Iterable[Persona]:
-    """One persona for each value that a role-like setting is compared with, else a single one."""
-    roles = [
-        (source, options)
-        for source, options in sorted(values.items())
-        if len(options) > 1 or options[0].startswith("'")
-    ]
-    # The same claim in two places (a setting and a document) is one choice: a session does not contradict itself.
-    together: dict[tuple[str, tuple[str, ...]], list[Source]] = {}
-    for source, options in roles:
-        together.setdefault((source.name.rpartition(".")[2], options), []).append(source)
-    choices: list[dict[Source, str]] = [{}]
-    for (_, options), sources in together.items():
-        choices = [{**chosen, **dict.fromkeys(sources, option)} for chosen in choices for option in options][:_PERSONAS]
-    for chosen in choices:
-        name = ", ".join(f"{source.name}={value}" for source, value in chosen.items() if len(values[source]) > 1)
-        yield Persona(name or "tenant", tuple(_statements(values, chosen, settings, wrappers)))
+    """The plainest one first, then one for each special value of a setting, then one with all that is special at once.
+
+    What leaks as an ordinary user needs no special value.
+    """
+    found = choices(values)
+    for choice in found[:_PERSONAS]:
+        name = ", ".join(f"{source}={value}" for source, value in choice.items() if value != found[0][source])
+        yield Persona(
+            name or "tenant", tuple(_statements(values, choice, settings, wrappers)), opening=choice is not found[0]
+        )
 
 
 def _statements(
@@ -174,7 +188,7 @@ def _argument(function: Function, position: int, values: Values, chosen: Mapping
         return f":user::{kind}"
     if words.tenant_like(named) or only or position == 0:
         return f":tenant::{kind}"
-    return f":user::{kind}" if position == 1 else f"NULL::{kind}"
+    return f":user::{kind}" if position == 1 and kind in _NAMES_SOMEBODY else f"NULL::{kind}"
 
 
 def _document(given: Mapping[Source, str]) -> str:

@@ -11,13 +11,15 @@ from rlsaudit.catalog.expression import Cast, Column, Setting, walk
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import UsageError
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.attributes import attributes
 from rlsaudit.tenancy.classes import classify
 from rlsaudit.tenancy.context import infer_context
 from rlsaudit.tenancy.keys import Keys, find_keys
-from rlsaudit.tenancy.model import Classified, Context, RelationClass, Tenancy
+from rlsaudit.tenancy.logins import settle, with_logins
+from rlsaudit.tenancy.model import Classified, Context, RelationClass, Seeding, Tenancy
 from rlsaudit.tenancy.roles import application_roles
 from rlsaudit.tenancy.sources import Reading, Source, read
 
@@ -42,8 +44,10 @@ class Declared:
     keys: tuple[str, ...] = ()
     context: Context | None = None
     relations: Mapping[str, DeclaredRelation] = field(default_factory=dict)
+    seeding: Seeding = field(default_factory=Seeding)
 
 
+@without_collecting()
 def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     """Classify every relation and infer key, context and roles.
 
@@ -57,17 +61,24 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     role_oids = tuple(role.oid for role in roles)
     classes = classify(catalog, reading, keys, role_oids, visibility, _declared(catalog, declared.relations))
     inferred = infer_context(catalog, reading, keys, role_oids, visibility)
+    inferred = with_logins(catalog, reading, keys, inferred)
     context = _completed(declared.context, inferred) if declared.context else inferred
+    key_values = _key_values(catalog, keys)
+    user_type = _user_type(catalog, reading, keys, classes)
+    if context.login:
+        roles, existing, said = settle(catalog, visibility, keys, reading, context.login, roles)
+        key_values, notes = key_values or existing, (*notes, *said)
     return Tenancy(
         relations=classes,
         key_columns=keys.names,
         key_type=_key_type(catalog, classes, keys),
-        user_type=_user_type(catalog, reading, keys, classes),
+        user_type=user_type,
         registry=keys.registry,
-        principal_columns=_principal_columns(catalog, reading, keys, classes),
+        principal_columns=_able(catalog, user_type, _principal_columns(catalog, reading, keys, classes)),
         attributes=attributes(catalog, reading, keys),
-        key_values=_key_values(catalog, keys),
+        key_values=key_values,
         context=context,
+        seeding=_seeding(catalog, declared.seeding),
         roles=roles,
         notes=notes,
     )
@@ -84,7 +95,17 @@ def _completed(declared: Context, inferred: Context) -> Context:
         for statement in persona.statements
         for name in inferred.settings
     )
-    return replace(declared, settings=inferred.settings, direct=None if direct else inferred.direct)
+    return replace(
+        declared, settings=inferred.settings, setters=inferred.setters, direct=None if direct else inferred.direct
+    )
+
+
+def _seeding(catalog: Catalog, seeding: Seeding) -> Seeding:
+    known = {f"{relation.qualified}.{column.name}" for relation in catalog.relations for column in relation.columns}
+    for name in seeding.values:
+        if name not in known:
+            raise UsageError(f"configuration: [seed.values] {name!r}: no such column; write schema.table.column")
+    return seeding
 
 
 def _declared(catalog: Catalog, relations: Mapping[str, DeclaredRelation]) -> dict[int, Classified]:
@@ -139,7 +160,8 @@ def _plain(base_type: str) -> str:
 def _user_type(catalog: Catalog, reading: Reading, keys: Keys, classes: Mapping[int, Classified]) -> str:
     types: Counter[str] = Counter()
     for use in reading.uses:
-        relation = catalog.find_relation(use.relation) if use.source in keys.user_sources and use.column else None
+        named = use.source in keys.user_sources and use.column and use.direct
+        relation = catalog.find_relation(use.relation) if named else None
         column = relation.column(use.column) if relation else None
         if column is not None:
             types[_plain(column.base_type)] += 1
@@ -149,8 +171,8 @@ def _user_type(catalog: Catalog, reading: Reading, keys: Keys, classes: Mapping[
             column = catalog.relation(oid).column_number(key.columns[0]) if key else None
             if column is not None:
                 types[_plain(column.base_type)] += 1
-    if types:
-        return types.most_common(1)[0][0]
+    if types:  # text holds a uuid and a number too, but not the other way about
+        return max(types, key=lambda one: (one in _KEY_TYPES, types[one]))
     return _function_user_type(catalog)
 
 
@@ -179,8 +201,29 @@ def _principal_columns(
                     found.setdefault(oid, set()).update({column.name} if column else set())
     if not found and any(words.user_like(source.name) for source in keys.user_sources):
         _named_users(catalog, found)
+    _looked_up_users(reading, found)
     _referenced_users(catalog, found)
     return {oid: tuple(sorted(columns)) for oid, columns in found.items()}
+
+
+def _able(catalog: Catalog, user_type: str, found: Mapping[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
+    """Without the columns that cannot hold a user: a session's token is a uuid, its user_id a number."""
+    numbers = _KEY_TYPES[1:]
+
+    def able(oid: int, name: str) -> bool:
+        column = catalog.relation(oid).column(name)
+        kind = _plain(column.base_type) if column is not None else ""
+        return kind not in _KEY_TYPES or kind == user_type or (kind in numbers and user_type in numbers)
+
+    kept = {oid: tuple(name for name in names if able(oid, name)) for oid, names in found.items()}
+    return {oid: names for oid, names in kept.items() if names}
+
+
+def _looked_up_users(reading: Reading, found: dict[int, set[str]]) -> None:
+    """``user_id = (SELECT user_id FROM sessions …)``: what a principal column is looked up in holds the same users."""
+    for lookup in reading.lookups:
+        if lookup.column in found.get(lookup.relation, ()):
+            found.setdefault(lookup.through, set()).add(lookup.through_column)
 
 
 def _named_users(catalog: Catalog, found: dict[int, set[str]]) -> None:

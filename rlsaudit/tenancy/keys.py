@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.tenancy import words
+from rlsaudit.tenancy.role_constants import constants
 from rlsaudit.tenancy.sources import ROLE, Reading, Source
 
 
@@ -24,12 +25,15 @@ class Keys:
 
 def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()) -> Keys:
     """Infer from comparisons in policies, then from foreign keys, then from names; ``declared`` names come first."""
-    primary = declared[:1] or tuple(filter(None, (_primary_name(catalog, reading),)))
+    constant, _ = constants(catalog, reading)
+    primary = declared[:1] or tuple(filter(None, (constant or _primary_name(catalog, reading),)))
     if not primary:
         return Keys()
     name = primary[0]
     tenant_sources = frozenset(
-        use.source for use in reading.uses if use.column == name and _tenant_source(use.source, name)
+        use.source
+        for use in reading.uses
+        if use.column == name and (use.source.setting == ROLE or _tenant_source(use.source, name))
     ) or frozenset(s for s in reading.sources if words.tenant_like(s.name))
     user_sources = frozenset(s for s in reading.sources - tenant_sources if _user_source(s, reading))
     if not declared and not words.tenant_like(name):
@@ -42,6 +46,11 @@ def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()
     registry = _registry(catalog, columns, name)
     if registry is not None:
         _through_registry(catalog, columns, registry)
+    # A token of a session's row, say: the row names the tenant, and whoever brings the token acts for it.
+    tokens = frozenset(source for source in tenant_sources if _names_a_row(source, reading, columns))
+    tenant_sources, user_sources = tenant_sources - tokens, user_sources | tokens
+    if not tenant_sources and not user_sources:
+        user_sources = frozenset(source for source in reading.sources if _names_a_row(source, reading, columns))
     names = Counter(column for column, _ in columns.values())
     return Keys(columns, tuple(n for n, _ in names.most_common()), tenant_sources, user_sources, registry)
 
@@ -49,8 +58,9 @@ def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()
 def _primary_name(catalog: Catalog, reading: Reading) -> str | None:
     """The column name that most relations are kept apart by."""
     compared: dict[str, set[int]] = defaultdict(set)
+    by_role = role_alone(reading)
     for use in reading.uses:
-        if use.column and use.source.setting != ROLE:
+        if use.column and (by_role or use.source.setting != ROLE):
             compared[use.column].add(use.relation)
     parents = _foreign_key_columns(catalog)
     for lookup in reading.lookups:
@@ -70,11 +80,17 @@ def _primary_name(catalog: Catalog, reading: Reading) -> str | None:
         + (6 + 2 * referring[name] if words.tenant_like(name) else 0)
         - (7 if words.user_like(name) else 0)
         for name in compared.keys() | present.keys()
-        if name in compared or len(present[name]) > 1
+        if name in compared or (len(present[name]) > 1 and not by_role)
     }
     # The name ``id`` is compared in a registry's own policy; the column that refers to it is the better name.
     candidates = [n for n in scores if n != "id"] or list(scores)
     return max(candidates, key=lambda n: (scores[n], n), default=None)
+
+
+def role_alone(reading: Reading) -> bool:
+    """Whether policies hold columns against the role of the session, and against nothing else that it brings."""
+    held = {use.source.setting == ROLE for use in reading.uses if use.column}
+    return held == {True}
 
 
 def _foreign_key_columns(catalog: Catalog) -> set[tuple[int, str, int]]:
@@ -113,6 +129,13 @@ def _user_source(source: Source, reading: Reading) -> bool:
     return bool(columns) and all(words.user_like(column) for column in columns)
 
 
+def _names_a_row(source: Source, reading: Reading, columns: Mapping[int, tuple[str, str]]) -> bool:
+    """Whether a source is held against a column that is no tenant key, of a relation that policies look the tenant up in."""
+    held = [use for use in reading.uses if use.source == source and use.column and use.direct]
+    keyed = any(columns.get(use.relation, ("",))[0] == use.column for use in held)
+    return not keyed and any(use.relation != use.policy_relation for use in held)
+
+
 def _key_of(
     relation: Relation, reading: Reading, names: tuple[str, ...], sources: frozenset[Source]
 ) -> tuple[str, str] | None:
@@ -120,7 +143,8 @@ def _key_of(
         if relation.column(name) is not None and relation.kind != "sequence":
             return name, f"column {name}"
     for use in reading.uses_of(relation.oid):
-        if use.source in sources and use.column and not words.user_like(use.column):
+        other_user = words.user_like(use.column) and not (use.source.setting == ROLE and words.user_like(names[-1]))
+        if use.source in sources and use.column and not other_user:
             return use.column, f"policies hold {use.column} against {use.source}"
     # The same name in another spelling: customerId beside customer_id.
     folded = {name.replace("_", "").lower() for name in names}

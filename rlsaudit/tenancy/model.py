@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 RelationClass = Literal[
@@ -56,6 +56,10 @@ class Persona:
 
     name: str
     statements: tuple[str, ...]
+    login: str = ""
+    """Role to log in as, with ``:tenant`` and ``:user`` for the bare values; empty for the application role itself."""
+    opening: bool = False
+    """Sets what an ordinary session need not: rows that only this opens are the setting's doing, one finding in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Context:
     """The settings set one by one, past any function that would check them: for seeding, when nothing is there yet."""
     settings: tuple[str, ...] = ()
     """Names of the settings that policies and their functions read."""
+    setters: tuple[Persona, ...] = ()
+    """The same through other functions of the schema that set those settings: a context must not outlive these either."""
     reset: tuple[str, ...] = ()
     """Statements a pool runs at check-in, e.g. ``DISCARD ALL``."""
     why: str = ""
@@ -74,8 +80,14 @@ class Context:
 
     @property
     def seeding(self) -> Persona | None:
-        """How to act for a tenant while its rows are being made."""
-        return self.direct or next(iter(self.personas), None)
+        """How to act for a tenant while its rows are being made: by whom is no matter then."""
+        persona = self.direct or next(iter(self.personas), None)
+        return replace(persona, login="") if persona else None
+
+    @property
+    def login(self) -> str:
+        """Template of the tenants' own login roles; empty where all sessions log in as the application role."""
+        return next((persona.login for persona in self.personas if persona.login), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,16 @@ class ApplicationRole:
     oid: int
     name: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seeding:
+    """What the user adds to the rows that the probe makes."""
+
+    sql: tuple[str, ...] = ()
+    """Statements with ``:tenant`` and ``:user``, run for every tenant."""
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """``schema.table.column`` → the values to choose from."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +125,7 @@ class Tenancy:
     key_values: tuple[str, ...] = ()
     """Tenant keys that the schema itself names (list partitions, say); seeding must use these."""
     context: Context = Context()
+    seeding: Seeding = field(default_factory=Seeding)
     roles: tuple[ApplicationRole, ...] = ()
     notes: tuple[str, ...] = ()
 

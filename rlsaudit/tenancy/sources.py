@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +60,8 @@ class Use:
     column: str
     constant: str | None
     policy_relation: int
+    direct: bool = True
+    """The source's own value is held against the column, not a value that a subquery looks up by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,21 @@ def read(catalog: Catalog) -> Reading:
     nullable: set[tuple[int, str]] = set()
     sources: set[Source] = set()
     consulted: set[int] = set()
+    alike: dict[int, tuple[list[Use], list[str]]] = {}
     for policy in catalog.policies:
         for which in ("using", "check"):
             expression = policy_predicate(catalog, policy, which)
             if expression is None:
                 continue
+            known = alike.get(id(expression))
+            if known is not None:
+                uses.extend(
+                    Use(use.source, policy.relation, use.column, use.constant, policy.relation, use.direct)
+                    for use in known[0]
+                )
+                nullable.update((policy.relation, name) for name in known[1])
+                continue
+            before = len(uses)
             sources.update(_sources(catalog, expression))
             for part, scope in _scoped(expression, ()):
                 uses.extend(_uses(catalog, part, policy.relation, scope))
@@ -117,8 +130,16 @@ def read(catalog: Catalog) -> Reading:
                     and part.argument.level == 0
                 ):
                     nullable.add((policy.relation, part.argument.name))
+                if isinstance(part, Call) and part.user and part.inlined is None:
+                    uses.extend(_in_source(catalog, part.function, policy.relation))
                 if isinstance(part, Subquery):
                     consulted.update(oid for oid in part.relations if oid != policy.relation)
+            if not any(
+                isinstance(part, Subquery) or (isinstance(part, Call) and part.user) for part in walk(expression)
+            ):
+                tested = [part.argument for part in walk(expression) if isinstance(part, NullTest) and part.is_null]
+                names = [one.name for one in tested if isinstance(one, Column) and one.level == 0]
+                alike[id(expression)] = (uses[before:], names)
     return Reading(tuple(uses), tuple(lookups), frozenset(nullable), frozenset(sources), frozenset(consulted))
 
 
@@ -152,9 +173,29 @@ def _uses(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple
         column = _bare_column(side)
         if column is not None:
             place = _relation_of(catalog, column, policy_relation, scope)
-            yield from (Use(source, place, column.name, None, policy_relation) for source in found if place)
+            valued = {*_sources(catalog, other, looked_up=False)}
+            yield from (
+                Use(source, place, column.name, None, policy_relation, source in valued) for source in found if place
+            )
         elif isinstance(constant := _unwrapped(side), Constant) and constant.value is not None:
             yield from (Use(source, policy_relation, "", constant.value, policy_relation) for source in found)
+
+
+def _in_source(catalog: Catalog, function: int, policy_relation: int) -> Iterator[Use]:
+    """What a function that cannot be read as a tree holds against settings, by its text: ``k.key = v`` after
+    ``v text := current_setting('app.api_key')``, or the call itself in place of ``v``."""
+    found = catalog.function(function)
+    relations = catalog.mentions("function", function, "relation") or tuple(r.oid for r in catalog.relations)
+    source = found.source if found is not None else ""
+    for setting in sorted(settings_read(catalog, function)):
+        read = rf"(?:\w+\s*\(\s*)*current_setting\s*\(\s*'{re.escape(setting)}'"
+        variables = re.findall(rf"(\w+)(?:\s+[\w.%]+)?\s*:=\s*{read}", source, re.IGNORECASE)
+        values = "|".join([read, *(rf"{re.escape(one)}\b" for one in variables)])
+        for column in dict.fromkeys(re.findall(rf"(\w+)(?:\s*::\s*\w+)?\s*=\s*(?:{values})", source, re.IGNORECASE)):
+            for relation in (catalog.find_relation(oid) for oid in relations):
+                named = relation is not None and re.search(rf"\b{re.escape(relation.name)}\b", source)
+                if relation is not None and named and relation.column(column) is not None:
+                    yield Use(Source(setting), relation.oid, column, None, policy_relation)
 
 
 def _lookups(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple[int, ...]) -> Iterator[Lookup]:
@@ -201,8 +242,10 @@ def _bare_column(side: Expression) -> Column | None:
                 return None
 
 
-def _sources(catalog: Catalog, expression: Expression, path: tuple[str, ...] = ()) -> Iterator[Source]:
-    """Sources whose value an expression is made of (conditions of subqueries are not its value)."""
+def _sources(
+    catalog: Catalog, expression: Expression, path: tuple[str, ...] = (), *, looked_up: bool = True
+) -> Iterator[Source]:
+    """Sources whose value an expression is made of; with ``looked_up`` also those by which its subqueries find it."""
     match expression:
         case Setting():
             yield Source(expression.name, path)
@@ -211,21 +254,23 @@ def _sources(catalog: Catalog, expression: Expression, path: tuple[str, ...] = (
         case Json():
             step = _unwrapped(expression.key)
             keys = _path(step.value) if isinstance(step, Constant) and step.value is not None else ()
-            yield from _sources(catalog, expression.document, (*keys, *path))
+            yield from _sources(catalog, expression.document, (*keys, *path), looked_up=looked_up)
         case Call() if expression.inlined is not None:
-            yield from _sources(catalog, expression.inlined, path)
+            yield from _sources(catalog, expression.inlined, path, looked_up=looked_up)
         case Call() if expression.user:
-            yield from (Source(setting, path) for setting in sorted(settings_read(catalog, expression.function)))
+            by = () if looked_up else _in_source(catalog, expression.function, 0)
+            names = settings_read(catalog, expression.function) - {use.source.setting for use in by}
+            yield from (Source(setting, path) for setting in sorted(names))
         case Subquery():
-            for inner in (expression.target, expression.condition, expression.test):
+            for inner in (expression.target, *((expression.condition, expression.test) if looked_up else ())):
                 if inner is not None:
-                    yield from _sources(catalog, inner, path)
+                    yield from _sources(catalog, inner, path, looked_up=looked_up)
         case Cast() | Coalesce() | NullIf() | Case():
             for child in children(expression):
-                yield from _sources(catalog, child, path)
+                yield from _sources(catalog, child, path, looked_up=looked_up)
         case _:
             for child in children(expression):
-                yield from _sources(catalog, child)
+                yield from _sources(catalog, child, looked_up=looked_up)
 
 
 def _path(text: str) -> tuple[str, ...]:

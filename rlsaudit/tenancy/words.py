@@ -16,6 +16,9 @@ _USER = re.compile(
 _ROLE = re.compile(
     r"(^|_)(role|roles|is_admin|admin|scope|permission|level|mode|bypass\w*|superuser|internal|feature)$"
 )
+_SWITCH = re.compile(
+    r"(^|_)(is_\w*admin|admin|bypass\w*|superuser|internal|\w*rls\w*|god\w*|maintenance|service|system|sudo|unrestricted)(_mode)?$"
+)
 _INFRASTRUCTURE = re.compile(
     r"^(alembic_version|schema_migrations?|_?prisma_migrations|flyway_schema_history|databasechangelog(lock)?|goose_db_version"
     r"|django_migrations|django_content_type|ar_internal_metadata|knex_migrations(_lock)?|__drizzle_migrations|_sqlx_migrations"
@@ -43,6 +46,11 @@ def user_like(name: str) -> bool:
 
 def role_like(name: str) -> bool:
     return bool(_ROLE.search(_bare(name)))
+
+
+def switch_like(name: str) -> bool:
+    """What is on or off, and lifts a restriction when it is on."""
+    return bool(_SWITCH.search(_bare(name)))
 
 
 def infrastructure(name: str) -> bool:

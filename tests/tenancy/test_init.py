@@ -68,5 +68,18 @@ def test_comments_cannot_become_configuration(schema, tmp_path) -> None:
     text = as_toml(loaded.catalog, loaded.tenancy)
     for line in text.splitlines():
         assert line == "" or line.startswith(
-            ("#", "roles = ", "[", "key = ", "name = ", "statements = ", '    "', "]", "class = ", "reason = ")
+            (
+                "#",
+                "roles = ",
+                "[",
+                "key = ",
+                "name = ",
+                "login = ",
+                "opening = ",
+                "statements = ",
+                '    "',
+                "]",
+                "class = ",
+                "reason = ",
+            )
         ), line
