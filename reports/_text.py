@@ -86,18 +86,28 @@ def fails(finding: Finding, fail_on: str) -> bool:
     return finding.status == "open" and threshold is not None and at_least(finding.severity, threshold)
 
 
+def is_function(cell: Cell) -> bool:
+    """True of the cell of a function, whose name stands in ``relation``."""
+    return cell.command == "EXECUTE"
+
+
+def _place(finding: Finding) -> str:
+    """Whose cell shows the finding: the relation at stake, or the function that was called."""
+    return finding.object if finding.command == "EXECUTE" and finding.source != "check" else finding.relation
+
+
 def concerns(finding: Finding, cell: Cell) -> bool:
     """True when the finding is about this relation × role × command; an empty role or command means any."""
     return (
-        finding.relation == cell.relation
+        _place(finding) == cell.relation
         and finding.role in ("", cell.role)
         and finding.command in ("", "ALL", cell.command)
     )
 
 
 def index_findings(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Findings by the relation at stake, so that a matrix of many cells asks only the few that matter."""
+    """Findings by the relation at stake or the function called, so that a matrix of many cells asks only the few that matter."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(finding.relation, []).append(finding)
+        found.setdefault(_place(finding), []).append(finding)
     return found

@@ -25,6 +25,7 @@ from ._text import (
     concerns,
     count,
     index_findings,
+    is_function,
     lines,
     schema_of,
     tally,
@@ -101,6 +102,7 @@ def html(report: Report) -> str:
         properties=_properties(report.properties),
         gaps=_gaps(report.cells),
         idle=_idle(report),
+        functions=_functions(report),
         graph=graph(report.roles),
         exemption=exemption,
         policies=_policies(report),
@@ -153,14 +155,15 @@ def _policy(policy: PolicyEntry) -> Markup:
 def _data(report: Report) -> Markup:
     """The matrix as JSON for the page's script; no character in it can end the script element."""
     kinds = {entry.relation: entry.kind for entry in report.population}
-    roles = list(dict.fromkeys(cell.role for cell in report.cells))
-    commands = command_order(cell.command for cell in report.cells)
+    shown = [cell for cell in report.cells if not is_function(cell)]
+    roles = list(dict.fromkeys(cell.role for cell in shown))
+    commands = command_order(cell.command for cell in shown)
     reasons: dict[str, int] = {}
     position = {(role, command): (i, j) for i, role in enumerate(roles) for j, command in enumerate(commands)}
     grid: dict[str, list[Any]] = {}
     by_relation = index_findings(report.findings)
     number = {id(finding): at for at, finding in enumerate(report.findings)}
-    for cell in report.cells:
+    for cell in shown:
         row = grid.setdefault(cell.relation, [0] * (len(roles) * len(commands)))
         i, j = position[cell.role, cell.command]
         reason = reasons.setdefault(lines(cell.reason), len(reasons))
@@ -275,6 +278,22 @@ def _gaps(cells: Iterable[Cell]) -> list[tuple[str, list[str], int]]:
             groups[cell.reason or "no reason was recorded"].append(cell)
     rows = [(reason, list(dict.fromkeys(c.relation for c in group)), len(group)) for reason, group in groups.items()]
     return sorted(rows, key=lambda row: -row[2])
+
+
+def _functions(report: Report) -> list[dict[str, Any]]:
+    """Cells of functions, the worst first, with the findings that tell of them."""
+    by_place = index_findings(report.findings)
+    number = {id(finding): at for at, finding in enumerate(report.findings)}
+    cells = sorted(filter(is_function, report.cells), key=lambda cell: STATES.index(cell.state))
+    return [
+        {
+            "cell": cell,
+            "style": _STYLES[cell.state],
+            "glyph": _GLYPHS[cell.state],
+            "findings": [_anchor(f, number[id(f)]) for f in by_place.get(cell.relation, ()) if concerns(f, cell)],
+        }
+        for cell in cells
+    ]
 
 
 def _idle(report: Report) -> int:

@@ -17,6 +17,7 @@ from ._text import (
     command_order,
     count,
     display_width,
+    is_function,
     lines,
     shorten,
     tally,
@@ -49,6 +50,7 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
         _more(len(_leaks(report)) - _MOST_LEAKS, "leak"),
         _findings(report, width),
         _coverage(report, width),
+        _functions(report, width),
         _gaps(report.cells, width),
         _properties(report, width, paint),
         _listed("Waivers", report.waivers, width),
@@ -156,9 +158,10 @@ def _coverage(report: Report, width: int) -> str:
     """Relation and role by command, the worst first; what fits no screen is a count."""
     if not report.cells:
         return "Coverage\nNo cell was tested."
-    commands = command_order(cell.command for cell in report.cells)
+    cells = [cell for cell in report.cells if not is_function(cell)]
+    commands = command_order(cell.command for cell in cells)
     grid: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in report.cells:
+    for cell in cells:
         grid.setdefault((cell.relation, cell.role), {})[cell.command] = cell
     busy = {key: row for key, row in grid.items() if any(cell.state != "no privilege" for cell in row.values())}
     worst = {key: min(STATES.index(cell.state) for cell in row.values()) for key, row in busy.items()}
@@ -185,6 +188,23 @@ def _coverage(report: Report, width: int) -> str:
         tail.append(f"{count(len(grid) - len(busy), 'row')} without any privilege left out")
     legend = "held n: n statements showed nothing, no proof · not cov.: not covered · -: none"
     return "\n".join(["Coverage", table, *tail, _wrap(legend, width)])
+
+
+def _functions(report: Report, width: int) -> str:
+    """Functions that may touch tenant data, the worst first."""
+    cells = sorted(filter(is_function, report.cells), key=lambda cell: STATES.index(cell.state))
+    bad = sum(STATES.index(cell.state) <= STATES.index("waived") for cell in cells)
+    shown = cells[: min(max(bad, _MOST_PASSING), _MOST_ROWS)]
+    if not shown:
+        return ""
+    room = width - 14
+    role = min(max(display_width(visible(cell.role)) for cell in shown), room // 3)
+    rows = [
+        (shorten(visible(cell.relation), max(room - role, 10)), shorten(visible(cell.role), role), _state(cell))
+        for cell in shown
+    ]
+    table = tabulate(rows, ("function", "role", "calls"), tablefmt="plain", disable_numparse=True)
+    return "\n".join(filter(None, ["Functions", table, _more(len(cells) - len(shown), "function")]))
 
 
 def _gaps(cells: Iterable[Cell], width: int) -> str:

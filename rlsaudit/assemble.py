@@ -158,6 +158,9 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
     if counted != listed:
         yield f"The population does not reconcile: {counted} relations counted, {listed} listed."
     probed = pieces.probed
+    if pieces.interrupted:
+        yield "The run was interrupted: what was found until then stands here, everything else was not tested."
+        return
     if probed is None:
         return
     if probed.unseeded:
@@ -198,6 +201,7 @@ def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, 
     gaps = sum(cell.state == "not covered" for cell in cells)
     if gaps and pieces.probed is not None:
         yield f"{gaps} cell(s) could not be tested."
+    yield from pieces.probed.not_tried if pieces.probed is not None else ()
 
 
 def _sentence(

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from rlsaudit import duration
 from rlsaudit.allow import Allowed
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.probe.planting import MODES, Mode
 from rlsaudit.tenancy.infer import Declared, DeclaredRelation
-from rlsaudit.tenancy.model import Context, Persona, RelationClass
+from rlsaudit.tenancy.model import Context, Persona, RelationClass, Seeding
 
 FILENAME = "rlsaudit.toml"
 T = TypeVar("T")
@@ -25,9 +27,13 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "fail_on",
         "seed",
         "budget",
+        "jobs",
+        "database",
+        "detector",
         "formats",
         "output_dir",
         "pg_bin",
+        "preset",
         "context",
         "tenancy",
         "relations",
@@ -35,8 +41,9 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     ),
     "allow": ("check", "object", "reason"),
     "context": ("statements", "personas", "reset"),
-    "context.personas": ("name", "statements"),
+    "context.personas": ("name", "statements", "login", "opening"),
     "tenancy": ("key",),
+    "seed": ("number", "sql", "values"),
     "relations": ("class", "key", "reason"),
 }
 
@@ -50,9 +57,14 @@ class Config:
     fail_on: Severity | None = None
     seed: int | None = None
     budget: float | None = None
+    jobs: int | None = None
+    database: str | None = None
+    """Directory in which random workloads keep their hard examples."""
+    detector: Mode | None = None
     formats: tuple[str, ...] = ()
     output_dir: str | None = None
     pg_bin: str | None = None
+    preset: str | None = None
     path: str = ""
     hash: str = ""
     """sha256 of the file; empty without one."""
@@ -99,23 +111,34 @@ def _build(table: Mapping[str, object], name: str, text: str) -> Config:
         fail_on = next((severity for severity in SEVERITIES if severity == asked), None)
         if asked is not None and fail_on is None:
             raise UsageError(f"fail_on = {asked!r}: choose one of {', '.join(SEVERITIES)}")
+        planted = _optional(table, "detector", str)
+        detector = next((mode for mode in MODES if mode == planted), None)
+        if planted is not None and detector is None:
+            raise UsageError(f"detector = {planted!r}: choose one of {', '.join(MODES)}")
         budget = table.get("budget")
-        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float))):
-            raise UsageError("budget must be a number of seconds")
+        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float, str))):
+            raise UsageError('budget must be a number of seconds or a length of time like "5m"')
+        given_seed = table.get("seed")
+        seed = given_seed if isinstance(given_seed, dict) else {} if given_seed is None else {"number": given_seed}
         return Config(
             declared=Declared(
                 roles=_strings(table, "roles"),
                 keys=_key(_table(table.get("tenancy", {}), "tenancy")),
                 context=_context(_table(table["context"], "context")) if "context" in table else None,
                 relations=dict(_relations(_table(table.get("relations", {}), "relations"))),
+                seeding=_seeding(seed),
             ),
             allowed=tuple(_allowed(table.get("allow", []))),
             fail_on=fail_on,
-            seed=_optional(table, "seed", int),
-            budget=None if budget is None else float(budget),
+            seed=_optional(seed, "number", int, "seed"),
+            budget=None if budget is None else duration.seconds(budget),
+            jobs=_optional(table, "jobs", int),
+            database=_optional(table, "database", str),
+            detector=detector,
             formats=_strings(table, "formats"),
             output_dir=_optional(table, "output_dir", str),
             pg_bin=_optional(table, "pg_bin", str),
+            preset=_optional(table, "preset", str),
             path=name,
             hash=hashlib.sha256(text.encode()).hexdigest(),
         )
@@ -141,18 +164,29 @@ def _context(table: Mapping[str, object]) -> Context:
         persona = _table(one, f"context.personas[{number}]")
         _known(persona, "context.personas")
         personas.append(
-            Persona(_optional(persona, "name", str) or f"persona {number + 1}", _strings(persona, "statements"))
+            Persona(
+                _optional(persona, "name", str) or f"persona {number + 1}",
+                _strings(persona, "statements"),
+                _optional(persona, "login", str) or "",
+                _optional(persona, "opening", bool) or False,
+            )
         )
     statements = _strings(table, "statements")
     if statements:
         personas.insert(0, Persona("tenant", statements))
-    if not personas or not all(persona.statements for persona in personas):
-        raise UsageError("context: give statements = [...] with :tenant and :user where the values go")
+    if not personas or not all(persona.statements or persona.login for persona in personas):
+        raise UsageError(
+            'context: give statements = [...] with :tenant and :user where the values go, or login = ":tenant" where each '
+            "tenant has a login role"
+        )
+    logins = {persona.login for persona in personas}
+    if len(logins) > 1 or not all(":tenant" in login or ":user" in login for login in logins if login):
+        raise UsageError("context.personas: login names :tenant or :user, and is the same for all personas")
+    if all(persona.opening for persona in personas):
+        raise UsageError("context.personas: one of them must be an ordinary session, without opening = true")
     return Context(
         tuple(personas),
-        None,
-        (),
-        _strings(table, "reset"),
+        reset=_strings(table, "reset"),
         why="declared in the configuration",
         declared=True,
     )
@@ -178,6 +212,16 @@ def _key(table: Mapping[str, object]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else _strings(table, "key")
 
 
+def _seeding(table: Mapping[str, object]) -> Seeding:
+    """``[seed]``: statements that are run for every tenant, and values for columns that are hard to guess."""
+    _known(table, "seed")
+    values = _table(table.get("values", {}), "seed.values")
+    listed = {column: _strings(values, column) for column in values}
+    if empty := [column for column, one in listed.items() if not one]:
+        raise UsageError(f"seed.values.{empty[0]!r}: give at least one value")
+    return Seeding(_strings(table, "sql"), listed)
+
+
 def _known(table: Mapping[str, object], place: str) -> None:
     for key in table:
         if key not in _KEYS[place]:
@@ -200,10 +244,10 @@ def _strings(table: Mapping[str, object], key: str) -> tuple[str, ...]:
     return tuple(str(item) for item in items)
 
 
-def _optional(table: Mapping[str, object], key: str, kind: type[T]) -> T | None:
+def _optional(table: Mapping[str, object], key: str, kind: type[T], called: str = "") -> T | None:
     value = table.get(key)
     if value is None:
         return None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{key} must be of type {kind.__name__}")
+        raise UsageError(f"{called or key} must be of type {kind.__name__}")
     return value

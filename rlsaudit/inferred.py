@@ -35,9 +35,14 @@ def _context(tenancy: Tenancy) -> Iterable[str]:
     for persona in tenancy.context.personas:
         yield "[[context.personas]]"
         yield f"name = {_quoted(persona.name)}"
-        yield "statements = ["
-        yield from (f"    {_quoted(statement)}," for statement in persona.statements)
-        yield "]"
+        if persona.login:
+            yield f"login = {_quoted(persona.login)} # the role to log in as"
+        if persona.opening:
+            yield "opening = true # no ordinary session: what only this opens is one finding"
+        if persona.statements or not persona.login:
+            yield "statements = ["
+            yield from (f"    {_quoted(statement)}," for statement in persona.statements)
+            yield "]"
 
 
 def _relations(catalog: Catalog, tenancy: Tenancy) -> Iterable[str]:

@@ -24,6 +24,11 @@ def check() -> None:
         raise SystemExit(128 + _pending)
 
 
+def exit_code() -> int:
+    """128 and the number of the signal that came, as shells have it; 0 when none did."""
+    return 128 + _pending if _pending else 0
+
+
 def _arrived(number: int, frame: FrameType | None) -> None:
     global _pending  # noqa: PLW0603 - signals belong to the process
     _pending = number

@@ -33,3 +33,5 @@ class Pieces:
     phases: tuple[tuple[str, float], ...]
     waivers: tuple[str, ...] = ()
     """Exceptions in force, as lines."""
+    interrupted: bool = False
+    """A signal ended the run; what is here was found until then."""

@@ -20,20 +20,28 @@ from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import registry, run_checks
+from rlsaudit.copying import Server, copied
 from rlsaudit.errors import NotTrustworthy, UsageError
-from rlsaudit.finding import Severity
+from rlsaudit.finding import Finding, Severity
 from rlsaudit.pieces import Pieces
+from rlsaudit.probe.in_place import probe_in_place
+from rlsaudit.probe.parallel import jobs_for
+from rlsaudit.probe.plans import Planned, plans
+from rlsaudit.probe.plans import findings as plan_findings
+from rlsaudit.probe.planting import Mode
 from rlsaudit.probe.run import ProbeResult, probe
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import Report
-from rlsaudit.source import dsn
-from rlsaudit.source.clone import clone
+from rlsaudit.source import dsn, presets
+from rlsaudit.source.held import held
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.open import detect, sql_files
+from rlsaudit.source.presets import platform
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.source.stand_in import STAND_IN, stand_in
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import TENANT_DATA, Tenancy
+from rlsaudit.untested import Untested, withheld
 
 DATABASE = "rlsaudit_source"
 
@@ -49,11 +57,27 @@ class Options:
     declared: Declared = field(default_factory=Declared)
     allowed: tuple[Allowed, ...] = ()
     pg_bin: Path | None = None
+    scratch_on_target: bool = False
+    """Whether a live database is copied into databases of ours on its own cluster."""
+    in_place: bool = False
+    """Whether a live database is attacked itself, in one transaction that is rolled back."""
+    agreed: bool = False
+    """Whether that may be done although the database looks like production."""
+    preset: str = ""
+    """Platform whose schemas and roles are made before the SQL of the source is loaded."""
     seed: int = 0
     budget: float = 5.0
+    jobs: int = 0
+    """Sessions that sweep at once; 0 for one per core, four at most."""
+    examples: Path | None = None
+    """Directory in which random workloads keep their hard examples for the next run."""
     fail_on: Severity = "medium"
     auditing: bool = True
     probing: bool = True
+    detector: Mode = "sample"
+    """Whether rlsaudit plants one leak of its own in each cell, or every kind that applies."""
+    plans: bool = False
+    """Whether queries are planned on a scratch copy as if the tables were large."""
     command: tuple[str, ...] = ()
     configuration_hash: str = ""
 
@@ -63,6 +87,9 @@ class Scanned:
     report: Report
     schema: str
     """``schema.sql`` for replay scripts; empty when nothing was probed."""
+    planned: tuple[Planned, ...] = ()
+    interrupted: bool = False
+    """A signal ended the run early; the report says what was found until then."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +99,17 @@ class Opened:
     catalog: Catalog
     tenancy: Tenancy
     notes: tuple[str, ...]
-    server: ScratchServer | None
+    server: Server | None
     """Running and holding ``DATABASE``; None for a snapshot, and for a DSN that is only audited."""
     scratch_catalog: Catalog | None
     scratch_tenancy: Tenancy | None
+    gaps: Untested = field(default_factory=Untested)
+    """What of the target the scratch copy does not have."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the catalog is that of the user's own server."""
+        return self.scratch_catalog is not self.catalog
 
 
 def scan(options: Options, progress: Progress) -> Scanned:
@@ -119,7 +153,9 @@ def _examined(
     _require_subject(opened)
     with _timed("audit", phases):
         progress("auditing the catalog", 0, 1)
-        found = run_checks(opened.catalog, opened.tenancy) if options.auditing else ()
+        found = run_checks(opened.catalog, opened.tenancy, live=opened.live) if options.auditing else ()
+        planned = _plans(opened, progress) if options.plans else ()
+        found = (*found, *plan_findings(_unexplained(planned, found)))
         checked = allow.apply(found, options.allowed if options.auditing else ())
     proofs: tuple[Proof, ...] = ()
     probed: ProbeResult | None = None
@@ -129,23 +165,38 @@ def _examined(
             proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
         with _timed("probe", phases):
             probed = _probe(opened, options, progress)
+            probed = withheld(probed, opened.gaps, opened.catalog, opened.tenancy) if probed else None
     pieces = Pieces(
         catalog=opened.catalog, tenancy=opened.tenancy, findings=checked.findings, proofs=proofs, probed=probed,
         notes=(*opened.notes, *checked.notes), waivers=checked.waivers, source=dsn.redact(options.source),
         command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash,
         seed=options.seed, fail_on=options.fail_on, scratch_version=opened.server.version if opened.server else "",
         started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
+        interrupted=probed is not None and probed.interrupted,
     )  # fmt: skip
-    return Scanned(assemble(pieces), probed.schema if probed else "")
+    return Scanned(assemble(pieces), probed.schema if probed else "", planned, pieces.interrupted)
 
 
 @contextmanager
 def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
     """Read the source; the scratch server runs while the block does."""
     kind = detect(options.source)
+    ways = [name for name, chosen in _ways(options) if chosen]
+    if ways and kind != "dsn":
+        raise UsageError(f"{ways[0]} is for a live database: give a connection string")
+    if len(ways) > 1:
+        raise UsageError(f"{' and '.join(ways)} are two ways to test a live database: choose one")
+    if ways and options.plans:
+        raise UsageError(f"--plans reaches into the scratch server's files, so it wants one of our own: no {ways[0]}")
+    if options.preset and kind in ("snapshot", "dsn"):
+        raise UsageError(f"--preset {options.preset} is for SQL; a live database has what its platform made")
     if kind == "snapshot":
         if options.probing:
             raise UsageError(f"{options.source}: a snapshot can be audited but not probed; use rlsaudit audit")
+        if options.plans:
+            raise UsageError(
+                f"{options.source}: there is no copy of a snapshot to plan on; give --plans the database or its SQL"
+            )
         catalog = _saved(options.source)
         yield Opened(catalog, infer(catalog, options.declared), (), None, None, None)
     elif kind == "dsn":
@@ -154,6 +205,10 @@ def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
     else:
         with _loaded(options, progress) as opened:
             yield opened
+
+
+def _ways(options: Options) -> tuple[tuple[str, bool], ...]:
+    return ("--scratch-on-target", options.scratch_on_target), ("--in-place", options.in_place)
 
 
 def _saved(source: str) -> Catalog:
@@ -171,35 +226,45 @@ def _live(options: Options, progress: Progress) -> Iterator[Opened]:
     with dsn.connect(options.source) as connection:
         catalog = load_catalog(connection)
     tenancy = infer(catalog, options.declared)
-    if not options.probing:
+    if options.in_place or not (options.probing or options.plans):
         yield Opened(catalog, tenancy, tenancy.notes, None, None, None)
         return
-    # Roles that the target's inference found are the ones to test, whatever the copy alone would suggest.
-    declared = replace(options.declared, roles=tuple(role.name for role in tenancy.roles))
-    with ScratchServer(options.pg_bin) as server:
-        progress("copying the schema", 0, 1)
-        notes = clone(options.source, catalog, server, DATABASE)
-        with server.connect(DATABASE) as scratch:
-            copied = load_catalog(scratch)
-        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, copied, infer(copied, declared))
+    progress("copying the schema", 0, 1)
+    with copied(
+        options.source,
+        options.pg_bin,
+        DATABASE,
+        catalog,
+        tenancy,
+        options.declared,
+        on_target=options.scratch_on_target,
+    ) as copy:
+        notes = (*tenancy.notes, *copy.notes)
+        yield Opened(catalog, tenancy, notes, copy.server, copy.catalog, copy.tenancy, copy.gaps)
 
 
 @contextmanager
 def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
     files = sql_files(options.source, options.stdin)
+    if options.preset:
+        files = (presets.preset(options.preset), *files)
     progress("starting a scratch server", 0, 1)
     with ScratchServer(options.pg_bin) as server:
         server.create_database(DATABASE)
         progress("loading the schema", 0, 1)
-        loaded = load_sql(lambda: server.connect(DATABASE), files)
-        notes = list(loaded.notes)
+        loaded = load_sql(
+            lambda: server.connect(DATABASE), files, offered=presets.EXTENSIONS.get(options.preset, frozenset())
+        )
+        notes = [*presets.notes(options.preset, loaded.roles_created), *loaded.notes]
         if loaded.roles_created:
             notes.append(
                 f"Roles that the SQL names but does not create were created: {', '.join(loaded.roles_created)}."
             )
         with server.connect(DATABASE) as connection:
             catalog = load_catalog(connection)
-            tenancy = infer(catalog, options.declared)
+            declared = platform.relations(options.preset, catalog, options.declared)
+            declared = platform.roles(options.preset, infer(catalog, declared), declared)
+            tenancy = infer(catalog, declared)
             if not tenancy.roles and any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
                 stand_in(connection, catalog)
                 notes.append(
@@ -207,7 +272,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
                     "and DELETE on everything was made in the scratch copy and tested in the application's place."
                 )
                 catalog = load_catalog(connection)
-                tenancy = infer(catalog, options.declared)
+                tenancy = infer(catalog, declared)
         yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy)
 
 
@@ -232,7 +297,23 @@ def _require_subject(opened: Opened) -> None:
             )
 
 
+def _plans(opened: Opened, progress: Progress) -> tuple[Planned, ...]:
+    if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
+        return ()
+    return plans(opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy, progress)
+
+
+def _unexplained(planned: tuple[Planned, ...], found: tuple[Finding, ...]) -> tuple[Planned, ...]:
+    """Plans of tables of which no check of speed has said why they are read whole."""
+    said = " ".join(one.message for one in found if one.check.startswith("RLS6") and one.severity == "low")
+    return tuple(one for one in planned if one.relation not in said)
+
+
 def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult | None:
+    if options.in_place:
+        guarded = opened.tenancy.tenant_data()
+        with held(options.source, opened.catalog, guarded, agreed=options.agreed) as connection:
+            return probe_in_place(connection, opened.catalog, opened.tenancy, progress)
     if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
         return None
     # Hypothesis keeps a cache, by default in the working directory, which is the user's.
@@ -240,7 +321,8 @@ def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult 
     try:
         return probe(
             opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
-            seed=options.seed, budget=options.budget, progress=progress,
+            seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
+            examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
         )  # fmt: skip
     finally:
         set_hypothesis_home_dir(None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -13,15 +13,19 @@ from typing import Any, TypeVar
 
 import click
 
-from rlsaudit import config, interrupt
+from rlsaudit import config, duration, interrupt
+from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.probe.planting import MODES, Mode
 from rlsaudit.scan import Options, Progress
+from rlsaudit.source import presets
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OUTPUT = "rlsaudit-report"
 FORMATS = ("json", "html", "junit")
+_BAR = 16
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,18 @@ def source_options(command: F) -> F:
                 envvar="RLSAUDIT_PG_BIN",
                 help="bin directory of the PostgreSQL to use as the scratch server. Default: the embedded one.",
             ),
+            click.option(
+                "--scratch-on-target",
+                is_flag=True,
+                help="Copy a live database's schema into databases on its own cluster, dropped afterwards, instead of the "
+                "embedded server; wants a superuser.",
+            ),
+            click.option(
+                "--preset",
+                envvar="RLSAUDIT_PRESET",
+                metavar="NAME",
+                help=f"Platform that the SQL expects, made before it is loaded: {', '.join(presets.names())}.",
+            ),
             click.option("-q", "--quiet", is_flag=True, help="No progress on standard error."),
         )
     ):
@@ -71,6 +87,13 @@ def run_options(command: F) -> F:
     for decorate in reversed(
         (
             source_options,
+            click.option(
+                "--in-place",
+                is_flag=True,
+                help="Attack a live database itself, in one transaction that is rolled back; wants a superuser, locks every "
+                "table meanwhile, and tries less than a copy allows.",
+            ),
+            click.option("--yes", is_flag=True, help="Do so although the database looks like production."),
             click.option(
                 "--output-dir",
                 type=click.Path(path_type=Path),
@@ -93,9 +116,29 @@ def run_options(command: F) -> F:
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
             click.option(
                 "--budget",
-                type=click.FloatRange(min=0),
                 envvar="RLSAUDIT_BUDGET",
-                help="Seconds for random workloads. Default: 5.",
+                metavar="TIME",
+                help="Time for random workloads: seconds, or 30s, 5m, 2h. Default: 5s.",
+            ),
+            click.option(
+                "--jobs",
+                type=click.IntRange(min=1, max=64),
+                envvar="RLSAUDIT_JOBS",
+                help="Sessions that attack at once, each in a copy of its own. Default: one per core, at most 4.",
+            ),
+            click.option(
+                "--database",
+                type=click.Path(path_type=Path, file_okay=False),
+                envvar="RLSAUDIT_DATABASE",
+                help="Directory in which random workloads keep their hard examples, so that the next run of the same "
+                "schema starts with them (.rlsaudit, say). Default: none are kept.",
+            ),
+            click.option(
+                "--detector",
+                type=click.Choice(MODES),
+                envvar="RLSAUDIT_DETECTOR",
+                help="Leaks of its own that rlsaudit plants and must find: one in each cell (sample) or every kind that "
+                "applies (all). Default: sample.",
             ),
         )
     ):
@@ -110,11 +153,18 @@ def merged(
     config_file: Path | None,
     pg_bin: Path | None,
     quiet: bool,
+    preset: str | None = None,
+    scratch_on_target: bool = False,
+    in_place: bool = False,
+    yes: bool = False,
     output_dir: Path | None = None,
     formats: str | None = None,
     fail_on: Severity | None = None,
     seed: int | None = None,
-    budget: float | None = None,
+    budget: str | None = None,
+    jobs: int | None = None,
+    database: Path | None = None,
+    detector: Mode | None = None,
     probing: bool = True,
 ) -> Common:
     """Flags over environment (click reads it) over the configuration file over defaults."""
@@ -127,16 +177,23 @@ def merged(
         stdin=sys.stdin.buffer,
         declared=declared,
         allowed=loaded.allowed,
+        scratch_on_target=scratch_on_target,
+        in_place=in_place and probing,
+        agreed=yes,
+        preset=presets.known(preset or loaded.preset or ""),
         pg_bin=pg_bin or (Path(loaded.pg_bin) if loaded.pg_bin else None),
         seed=seed if seed is not None else loaded.seed or 0,
-        budget=budget if budget is not None else loaded.budget if loaded.budget is not None else 5.0,
+        budget=duration.seconds(budget) if budget is not None else loaded.budget if loaded.budget is not None else 5.0,
+        jobs=jobs or loaded.jobs or 0,
+        examples=database or (Path(loaded.database) if loaded.database else None),
+        detector=detector or loaded.detector or "sample",
         fail_on=fail_on or loaded.fail_on or "medium",
         probing=probing,
         command=("rlsaudit", *sys.argv[1:]),
         configuration_hash=loaded.hash,
     )
-    if not math.isfinite(options.budget) or options.budget < 0:
-        raise UsageError(f"budget {options.budget}: give a number of seconds, 0 or more")
+    if options.jobs < 0:
+        raise UsageError(f"jobs = {options.jobs}: give the number of sessions, or leave it out for one per core")
     names = tuple(n.strip() for n in formats.split(",") if n.strip()) if formats else loaded.formats or FORMATS
     directory = output_dir or Path(loaded.output_dir or OUTPUT)
     return Common(options, directory, names, _progress(quiet))
@@ -152,14 +209,27 @@ def _progress(quiet: bool) -> Progress:
     def show(what: str, done: int, of: int) -> None:
         nonlocal last
         interrupt.check()
-        count = f" {done + 1}/{of}" if of > 1 else ""
         if live:
-            click.echo(f"\r\x1b[K{what}{count} …", err=True, nl=False)
+            click.echo(f"\r\x1b[K{_line(what, done, of, time.monotonic() - begun)}", err=True, nl=False)
         elif what != last:
             click.echo(f"[{time.monotonic() - begun:5.1f}s] {what}", err=True)
         last = what
 
     return show
+
+
+def _line(what: str, done: int, of: int, spent: float) -> str:
+    """One line for a terminal: the bar, the layer, and where it is, as far as it fits."""
+    filled = _BAR * done // of if of > 1 else 0
+    bar = f"[{'█' * filled}{'·' * (_BAR - filled)}] " if of > 1 else ""
+    count = f" {done + 1}/{of}" if of > 1 else ""
+    parts = [f"{bar}{what}{count}"]
+    if isinstance(what, Doing) and what.statements:
+        leaks = f"{what.leaks} leak{'' if what.leaks == 1 else 's'}"
+        parts += [what.relation, f"{what.statements / max(spent, 0.001):,.0f} statements/s", f"{leaks} so far"]
+    width = shutil.get_terminal_size().columns - 3
+    line = " · ".join(part for part in parts if part)
+    return (line if len(line) <= width else line[: max(width, 10)]) + " …"
 
 
 def clear_progress() -> None:

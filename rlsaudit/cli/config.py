@@ -27,14 +27,19 @@ def show(config_file: Path | None) -> int:
     """Print what the configuration file says, after checking it."""
     loaded = configuration.load(config_file, Path.cwd())
     click.echo(f"file: {loaded.path or 'none'}")
-    for name in ("fail_on", "seed", "budget", "formats", "output_dir", "pg_bin"):
+    for name in ("fail_on", "seed", "budget", "jobs", "database", "detector", "formats", "output_dir", "pg_bin"):
         click.echo(f"{name}: {getattr(loaded, name) if getattr(loaded, name) not in (None, ()) else 'default'}")
     click.echo(f"roles: {', '.join(loaded.declared.roles) or 'inferred'}")
     click.echo(f"tenant key: {', '.join(loaded.declared.keys) or 'inferred'}")
     context = loaded.declared.context
     click.echo("context: " + ("inferred" if context is None else ""))
     for persona in context.personas if context else ():
-        click.echo(f"  {persona.name}: {'; '.join(persona.statements)}")
+        said = (
+            f"login {persona.login}" if persona.login else "",
+            *persona.statements,
+            "opening" if persona.opening else "",
+        )
+        click.echo(f"  {persona.name}: {'; '.join(filter(None, said))}")
     for name, one in loaded.declared.relations.items():
         click.echo(f"{name}: {one.kind}{f' by {one.key}' if one.key else ''}{f' ({one.reason})' if one.reason else ''}")
     return 0

@@ -12,6 +12,7 @@ import click
 from rlsaudit import __version__
 from rlsaudit.check import registry
 from rlsaudit.report import formats
+from rlsaudit.source import presets
 from rlsaudit.source.server import ScratchServer
 
 
@@ -34,5 +35,7 @@ def doctor(pg_bin: Path | None) -> int:
         click.echo(f"scratch server: PostgreSQL {server.version}, ready in {time.monotonic() - begun:.1f} s")
         for program in ("psql", "pg_dump"):
             click.echo(f"{program}: {server.binary(program)}")
-    click.echo(f"{len(registry())} checks, formats {', '.join(sorted(formats()))}")
+    click.echo(
+        f"{len(registry())} checks, formats {', '.join(sorted(formats()))}, presets {', '.join(presets.names())}"
+    )
     return 0

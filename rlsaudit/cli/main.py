@@ -34,7 +34,8 @@ def cli() -> None:
     """Audit PostgreSQL Row-Level Security and find cross-tenant leaks, with evidence that replays.
 
     Exit codes: 0 clean; 1 findings, or cells that could not be tested; 2 usage, configuration or input; 3 not
-    trustworthy (cannot connect, nothing to test, the probe is blind, proof and probe disagree).
+    trustworthy (cannot connect, nothing to test, the probe is blind, proof and probe disagree); 130 or 143
+    interrupted: once the attack has begun, the reports then say what was found until there.
     """
 
 

@@ -15,6 +15,8 @@ from psycopg import sql
 
 from rlsaudit.catalog.model import Catalog, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.probe import attacks_shapes as shapes
+from rlsaudit.probe.attacks_keys import with_fresh_values
 from rlsaudit.probe.ownership import primary_key
 from rlsaudit.probe.plan import column_pairs, foreign_keys
 from rlsaudit.probe.statement_text import columns, insert, literal, matching, name, text
@@ -103,11 +105,14 @@ Made = Iterator[tuple[Aim, sql.Composed]]
 
 def _rows(on: Target, world: World, tenant: Tenant) -> tuple[Row, ...]:
     """Rows of ``tenant`` that stand in the relation, or in what it is a part or a view of."""
-    return next((rows for oid in _stems(on) if (rows := world.of(oid, tenant.key))), ())
+    common = {} if on.tenancy.of(on.relation.oid).tenant_data else world.common
+    return next((rows for oid in _stems(on) if (rows := world.of(oid, tenant.key) or common.get(oid, ()))), ())
 
 
 def _spare(on: Target, world: World, tenant: Tenant) -> tuple[Row, ...]:
-    return next((rows for oid in _stems(on) if (rows := world.spare.get((oid, tenant.key), ()))), ())
+    common = {} if on.tenancy.of(on.relation.oid).tenant_data else world.common_spare
+    stems = _stems(on)
+    return next((rows for oid in stems if (rows := world.spare.get((oid, tenant.key), ()) or common.get(oid, ()))), ())
 
 
 def _stems(on: Target) -> tuple[int, ...]:
@@ -140,6 +145,8 @@ def _selects(on: Target, world: World, tenant: Tenant) -> Made:
                     "foreign",
                     sql.SQL("SELECT {} FROM {} WHERE {}").format(listed, relation, matching(on.relation, row, on.key)),
                 )
+    if tenant is world.tenants[0]:
+        yield from shapes.reads(on.relation, on.readable, lockable=bool(on.updatable))
     # A cheap predicate sees rows before an expensive one refuses them, unless a security barrier stands between.
     yield (
         "peek",
@@ -156,31 +163,51 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
     for row in _spare(on, world, tenant):
         own = _permitted(row, on.insertable)
         yield "own", insert(on.relation, own)
-        for other in world.others(tenant):
-            if on.tenant_key in own and on.tenant_key is not None:
-                forged = {**own, on.tenant_key: other.key}
-                yield "foreign", insert(on.relation, forged)
-                # The acting user's own name on a row of another tenant: how one joins where one does not belong.
-                if mine := {c: tenant.user for c in on.tenancy.principal_columns.get(on.relation.oid, ()) if c in own}:
-                    yield "foreign", insert(on.relation, {**forged, **mine})
-                if on.readable:
-                    yield (
-                        "foreign",
-                        sql.SQL("{} RETURNING {}").format(insert(on.relation, forged), columns(on.readable[:1])),
-                    )
+        yield from _forged(on, world, tenant, own)
         if on.tenant_key in own and on.tenant_key is not None and on.tenancy.of(on.relation.oid).shared_rows:
             yield "foreign", insert(on.relation, {**own, on.tenant_key: None})
         if on.tenant_key in own:
             yield "blind", insert(on.relation, {c: v for c, v in own.items() if c != on.tenant_key})
         for other in world.others(tenant)[:1]:
-            for pointing in _pointing(on, world, other):
-                if set(pointing) <= set(own):
-                    yield "blind", insert(on.relation, {**own, **pointing})
+            for pointed in pointing(on, world, other):
+                if set(pointed) <= set(own):
+                    yield "blind", insert(on.relation, {**own, **pointed})
     for other in world.others(tenant):
         # Rows that are there already too: a trigger may turn an INSERT into an update of them.
         for row in (*_spare(on, world, other), *_occupying(on, world, tenant, other)):
             yield "foreign", insert(on.relation, _permitted(row, on.insertable))
         yield from _upserts(on, world, other)
+    first = tenant is world.tenants[0]
+    for row in _spare(on, world, world.others(tenant)[0])[:1] if first else ():
+        yield from shapes.inserts(on.catalog, on.relation, _permitted(row, on.insertable), on.readable)
+
+
+def _forged(on: Target, world: World, tenant: Tenant, own: dict[str, str | None]) -> Made:
+    """An own row that says it is another tenant's."""
+    for other in world.others(tenant):
+        if on.tenant_key in own and on.tenant_key is not None:
+            forged = {**own, on.tenant_key: other.key}
+            yield "foreign", insert(on.relation, forged)
+            # The acting user's own name on a row of another tenant: how one joins where one does not belong.
+            if mine := {c: tenant.user for c in on.tenancy.principal_columns.get(on.relation.oid, ()) if c in own}:
+                yield "foreign", insert(on.relation, {**forged, **mine})
+            for column in _sharing(on, own):
+                yield "foreign", insert(on.relation, {**forged, column: tenant.key})
+            if on.readable:
+                yield (
+                    "foreign",
+                    sql.SQL("{} RETURNING {}").format(insert(on.relation, forged), columns(on.readable[:1])),
+                )
+
+
+def _sharing(on: Target, row: Mapping[str, str | None]) -> Iterator[str]:
+    """Columns beside the tenant key that may name a tenant and that a policy looks at: with whom a row is shared, say."""
+    key = on.relation.column(on.tenant_key) if on.tenant_key else None
+    texts = " ".join(f"{p.using} {p.check}" for p in on.catalog.policies_of(on.relation.oid))
+    for column in on.relation.columns:
+        alike = key is not None and column.base_type == key.base_type and column.name not in (on.tenant_key, *on.key)
+        if alike and column.name in row and column.name in texts:
+            yield column.name
 
 
 def _occupying(on: Target, world: World, tenant: Tenant, other: Tenant) -> Iterator[dict[str, str | None]]:
@@ -191,7 +218,7 @@ def _occupying(on: Target, world: World, tenant: Tenant, other: Tenant) -> Itera
             yield {**own, **{column: taken.get(column) for column in key if column in own}}
 
 
-def _pointing(on: Target, world: World, other: Tenant) -> Iterator[dict[str, str | None]]:
+def pointing(on: Target, world: World, other: Tenant) -> Iterator[dict[str, str | None]]:
     """Foreign key columns, the tenant key not among them, with the values of a row of ``other``: the confused deputy."""
     for constraint in foreign_keys(on.catalog, on.relation):
         pairs = column_pairs(on.catalog, constraint)
@@ -227,11 +254,16 @@ def _updates(on: Target, world: World, tenant: Tenant) -> Made:
     plain = [c for c in on.updatable if c not in on.key and c != on.tenant_key and not _generated(on.relation, c)]
     # The same constant in several rows breaks a unique key and would hide what the policy lets through.
     plain.sort(key=lambda column: column in on.unique)
+    # Nothing but keys: then those, for the policies are asked about them all the same.
+    plain = plain or [c for c in on.updatable if c != on.tenant_key and not _generated(on.relation, c)]
+    plain = plain or [c for c in on.updatable if not _generated(on.relation, c)]
     for column in plain[:_TOUCHED]:
         target_ = sql.Identifier(column)
         if own:
             constant = literal(own[0].get(column))
             yield "own", sql.SQL("UPDATE {} SET {} = {}").format(relation, target_, constant)
+        if column in on.unique and (fresh := with_fresh_values(on.relation, column)) is not None:
+            yield "own", fresh
         if column in on.readable:
             yield "own", sql.SQL("UPDATE {} SET {} = {}").format(relation, target_, target_)
     for other in world.others(tenant):
@@ -245,10 +277,13 @@ def _updates(on: Target, world: World, tenant: Tenant) -> Made:
                 )
                 yield "foreign", change
         yield from _moves(on, world, tenant, other)
+    for column in plain[:1] if tenant is world.tenants[0] else ():
+        value = own[0].get(column) if own else None
+        yield from shapes.updates(on.catalog, on.relation, column, value, on.readable)
     for other in world.others(tenant)[:1]:
-        for pointing in _pointing(on, world, other):
-            if set(pointing) <= set(on.updatable):
-                yield "blind", _set(on, pointing)
+        for pointed in pointing(on, world, other):
+            if set(pointed) <= set(on.updatable):
+                yield "blind", _set(on, pointed)
         # A column of the key's type may name the tenant that a trigger acts for.
         key = on.relation.column(on.tenant_key) if on.tenant_key else None
         for named in (c.name for c in on.relation.columns if key and c.base_type == key.base_type and c.name in plain):
@@ -283,6 +318,10 @@ def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:
             "blind",
             sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(tenant.key)),
         )
+        # A foreign key over the tenant key refuses the move unless what it refers to moves along.
+        along = {key: other.key, **_referring(on, world, other, key)}
+        if len(along) > 1 and set(along) <= set(on.updatable):
+            yield "blind", _set(on, along)
     for step in on.tenancy.of(on.relation.oid).path[:1]:
         theirs = _rows(on, world, other)
         movable = [c for c in step.columns if c in on.updatable]
@@ -301,6 +340,16 @@ def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:
                     )
 
 
+def _referring(on: Target, world: World, other: Tenant, key: str) -> dict[str, str | None]:
+    """Columns of foreign keys over the tenant key, with what a row of ``other`` has in them."""
+    found: dict[str, str | None] = {}
+    for constraint in foreign_keys(on.catalog, on.relation):
+        pairs = column_pairs(on.catalog, constraint)
+        for row in world.of(constraint.referenced, other.key)[:1] if key in [here for here, _ in pairs] else ():
+            found |= {here: row.get(there) for here, there in pairs}
+    return found
+
+
 def _deletes(on: Target, world: World, tenant: Tenant) -> Made:
     if not on.deletable:
         return
@@ -315,6 +364,9 @@ def _deletes(on: Target, world: World, tenant: Tenant) -> Made:
                     "foreign",
                     sql.SQL("DELETE FROM {} WHERE {}").format(relation, matching(on.relation, row, on.key)),
                 )
+    if tenant is world.tenants[0]:
+        theirs = next(iter(_rows(on, world, world.others(tenant)[0])), {})
+        yield from shapes.deletes(on.catalog, on.relation, theirs, on.key, on.readable)
 
 
 def _permitted(row: Row, allowed: tuple[str, ...]) -> dict[str, str | None]:

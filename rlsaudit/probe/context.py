@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from psycopg import sql
@@ -13,20 +13,14 @@ from rlsaudit.finding import Property
 from rlsaudit.probe import oracle
 from rlsaudit.probe.attacks import Target, target
 from rlsaudit.probe.leak import Leak, Visit
+from rlsaudit.probe.logins import GARBAGE, unknown_of
+from rlsaudit.probe.pools import closing, visited
 from rlsaudit.probe.session import Session
 from rlsaudit.probe.statement_text import acting, columns, insert, literal, name, text
 from rlsaudit.probe.sweep import Arena
 from rlsaudit.probe.world import Tenant
 from rlsaudit.tenancy.model import Persona
 
-UNKNOWN = {
-    "uuid": "0f0f0f0f-0000-4000-8000-0000000f0f0f",
-    "smallint": "31999",
-    "integer": "1999999999",
-    "bigint": "1999999999",
-    "numeric": "1999999999",
-}
-GARBAGE = "rlsaudit garbage '%_;"
 _CANCELLED = "57014"
 _PREPARED_RUNS = 6  # one more than the custom plans that the server tries before it keeps a generic one
 
@@ -61,17 +55,16 @@ def _tenant_relations(arena: Arena) -> tuple[Relation, ...]:
 
 def _broken_contexts(arena: Arena) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     tenancy = arena.tenancy
-    yield "never set", "", ()
+    unknown, stranger = unknown_of(tenancy)
+    # Where each tenant has a login of its own, no session is without one: these are a stranger's.
+    nobody = acting(Persona("", (), tenancy.context.login), unknown, stranger)
+    yield "never set", "", nobody
     if tenancy.context.settings:
         empty = tuple(
             text(sql.SQL("SELECT set_config({}, '', true)").format(literal(s))) for s in tenancy.context.settings
         )
-        yield "empty", "", empty
+        yield "empty", "", (*nobody, *empty)
     for persona in tenancy.context.personas[:1]:
-        unknown, stranger = (
-            UNKNOWN.get(tenancy.key_type, "nobody_x"),
-            UNKNOWN.get(tenancy.user_type, "nobody_x"),
-        )
         yield "of an unknown tenant", persona.name, acting(persona, unknown, stranger)
         yield "garbage", persona.name, acting(persona, GARBAGE, GARBAGE)
 
@@ -138,22 +131,26 @@ def _leak(  # noqa: PLR0917
 
 
 def carryover(arena: Arena, session: Session, role: int) -> Iterator[Trial]:
-    """A tenant's context, plan or cursor must not serve the next one on the same connection."""
+    """A tenant's context, plan or cursor must not serve the next one on the same connection.
+
+    A tenant that logs in as a role of its own shares no connection.
+    """
     first, second = arena.world.tenants[:2]
     for relation in _tenant_relations(arena):
         on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
         if not on.readable:
             continue
         statement = text(sql.SQL("SELECT {} FROM {}").format(columns(on.readable), name(relation)))
-        for persona in arena.tenancy.context.personas:
+        context = arena.tenancy.context
+        for persona in (one for one in (*context.personas, *context.setters) if not one.login):
             for commit in (True, False):
-                visit = Visit((*_as(persona, first), statement), commit=commit)
+                visit = Visit((*_as(persona, first), statement), commit=commit, after=context.reset)
                 ended = "commit" if commit else "rollback"
                 leak = _visit(arena, session, relation, (visit,), (), statement, persona, None)
                 yield Trial(f"context after {ended}", relation.oid, "SELECT", leak)
             prepare = f"PREPARE rlsaudit_plan AS {statement}"
             runs = ("EXECUTE rlsaudit_plan",) * _PREPARED_RUNS
-            visit = Visit((*_as(persona, first), prepare, *runs))
+            visit = Visit((*_as(persona, first), prepare, *runs), after=context.reset)
             leak = _visit(arena, session, relation, (visit,), _as(persona, second), runs[0], persona, second)
             yield Trial("prepared plan under the next tenant", relation.oid, "SELECT", leak)
 
@@ -166,16 +163,18 @@ def _visit(
     arena: Arena, session: Session, relation: Relation, earlier: tuple[Visit, ...], context: tuple[str, ...],
     statement: str, persona: Persona, actor: Tenant | None,
 ) -> Leak | None:  # fmt: skip
-    session.close()
-    for visit in earlier:
-        session.run(["ROLLBACK", "BEGIN", *visit.statements, "COMMIT" if visit.commit else "ROLLBACK"])
-        for reset in arena.tenancy.context.reset:
-            session.run([reset])
-    transcript = session.transaction([*context, statement])
     acted = actor.key if actor else ""
-    evidence = oracle.taint(
-        transcript.replies[len(context) :], transcript.notices, arena.world, acted, " ".join(context)
-    )
+
+    def crosses(stays: tuple[Visit, ...]) -> oracle.Evidence | None:
+        visited(session, stays)
+        transcript = session.transaction([*context, statement])
+        shown = transcript.replies[len(context) :]
+        return oracle.taint(shown, transcript.notices, arena.world, acted, " ".join(context))
+
+    evidence = crosses(earlier)
     if evidence is None:
         return None
-    return _leak("carryover", session, relation, "SELECT", context, statement, evidence, persona.name, earlier, acted)
+    leak = _leak("carryover", session, relation, "SELECT", context, statement, evidence, persona.name, earlier, acted)
+    configured = arena.tenancy.context.reset
+    helps = closing(lambda after: crosses(tuple(replace(one, after=after) for one in earlier)) is not None, configured)
+    return replace(leak, closed_by=helps)

@@ -47,7 +47,7 @@ def detect(arena: Arena, sessions: Iterable[tuple[int, Session]], guarded: Mappi
     found: set[CellKey] = set()
     seen: set[CellKey] = set()
     for role, session in sessions:
-        for key, tried in sweep(arena, session, role, arena.relations()):
+        for key, tried in sweep(arena, session, role, arena.relations(), first_leak=True):
             before = guarded[key].outputs if key in guarded else {}
             if tried.leaks:
                 seen.add(key)

@@ -2,144 +2,141 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from itertools import islice, product
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Column, Function
+from rlsaudit.catalog.model import Function
 from rlsaudit.probe import oracle
-from rlsaudit.probe import values as values_
+from rlsaudit.probe.calls import CALLS, callable_, calls
 from rlsaudit.probe.leak import Leak, Visit
 from rlsaudit.probe.ownership import DIGEST
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.statement_text import acting, literal, name, text
+from rlsaudit.probe.reach import Touch, touches
+from rlsaudit.probe.session import Session, Transcript
+from rlsaudit.probe.statement_text import acting, name, text
 from rlsaudit.probe.sweep import Arena
-from rlsaudit.probe.world import Tenant, World
+from rlsaudit.probe.world import Tenant
 from rlsaudit.tenancy.model import Persona
 
-CALLS = 24
-"""Argument combinations tried per function, tenant and persona."""
-_NAMED = 8
-"""Words of a function's body that are tried as arguments."""
+_HARMLESS_CALLS = 4
+"""Calls of a function whose body names no tenant data: enough to be told otherwise."""
+_SECOND_CALLS = 8
+"""Calls as a second tenant, for what holds one tenant's key fast."""
+
+DRAIN = (
+    "DO $$DECLARE opened text[]; one text; c refcursor; r record; BEGIN "
+    "SELECT array_agg(name) INTO opened FROM pg_catalog.pg_cursors; "
+    "FOREACH one IN ARRAY COALESCE(opened, '{}') LOOP c := one; LOOP FETCH c INTO r; EXIT WHEN NOT FOUND; "
+    "PERFORM pg_catalog.set_config('rlsaudit.fetched', "
+    "COALESCE(pg_catalog.current_setting('rlsaudit.fetched', true), '') || r::text, true); "
+    "END LOOP; END LOOP; END$$"
+)
+"""Read every cursor that is open, whatever its name; a script can run it as well."""
+FETCHED = "SELECT pg_catalog.current_setting('rlsaudit.fetched', true) AS fetched"
 
 
-def functions(arena: Arena, session: Session, role: int) -> Iterator[tuple[Function, Leak | None]]:
+@dataclass
+class Called:
+    """What calling one function gave, over all its calls."""
+
+    function: Function
+    touch: Touch
+    trials: int = 0
+    failures: int = 0
+    error: str = ""
+    """The server's word on the last call that failed."""
+    seen_by: set[str] = field(default_factory=set)
+    """Names of the tenants whose own marks came out."""
+    returned: bool = False
+    """A call gave something else than NULL or no row."""
+    rows: int = 0
+    """Most rows that one call gave."""
+    wrote: bool = False
+    """A call changed rows of the tenant that it acted for."""
+    leaks: list[Leak] = field(default_factory=list)
+
+
+def functions(arena: Arena, session: Session, role: int) -> Iterator[Called]:
     """Call everything ``role`` may execute, with own and foreign values as arguments."""
+    first, second = arena.world.tenants[:2]
     for function in arena.catalog.functions:
         if not callable_(function) or not arena.visibility.may_execute(role, function):
             continue
-        for persona in (*arena.tenancy.context.personas, Persona("no context", ())):
-            actor, victim = arena.world.tenants[:2]
-            if not persona.statements:
+        called = Called(function, touches(arena.catalog, arena.tenancy, function))
+        most = (CALLS, _SECOND_CALLS) if called.touch.tenant_data else (_HARMLESS_CALLS, 0)
+        bare = called.touch.tenant_data and not arena.tenancy.context.login
+        without = (Persona("no context", ()),) if bare else ()
+        for persona in (*arena.tenancy.context.personas, *without):
+            if persona in without:
                 session.close()  # a setting that was ever set on a connection is '' for ever after, not NULL
-            for call in islice(calls(function, arena.world, actor, victim), CALLS):
-                yield function, _call(arena, session, function, persona, actor, call)
+            for statement in calls(arena, function, first, second, most[0]):
+                call(arena, session, called, persona, first, statement)
+            for statement in () if persona in without else calls(arena, function, second, first, most[1]):
+                call(arena, session, called, persona, second, statement)
+        yield called
 
 
-def callable_(function: Function) -> bool:
-    """Whether a client could call it by a statement."""
-    return (
-        function.extension is None
-        and function.kind in ("function", "procedure")
-        and function.returns not in ("trigger", "event_trigger", "internal")
-        and not any(t in ("internal", "cstring") for t in function.argument_types)
-    )
-
-
-def calls(function: Function, world: World, actor: Tenant, victim: Tenant) -> Iterator[str]:
-    """Statements that call it with own and foreign values, and with the words that it compares with."""
-    named = tuple(word for word in values_.mine(function.source) if len(word) <= 40)[:_NAMED]
-    pools = [_arguments(type_name, world, actor, victim, named) for type_name in function.argument_types]
-    called = sql.SQL("{}.{}").format(sql.Identifier(function.schema), sql.Identifier(function.name))
-    for values in product(*pools):
-        given = sql.SQL(", ").join(
-            sql.SQL("{}::{}").format(literal(value), sql.SQL(type_name))
-            for value, type_name in zip(values, function.argument_types, strict=True)
-        )
-        if function.kind == "procedure":
-            yield text(sql.SQL("CALL {}({})").format(called, given))
-        else:
-            yield text(sql.SQL("SELECT * FROM {}({}) AS called").format(called, given))
-
-
-def _arguments(
-    type_name: str, world: World, actor: Tenant, victim: Tenant, named: tuple[str, ...]
-) -> tuple[str | None, ...]:
-    """Foreign values of the argument's type, the tenant's own, words that the function's body compares with, and NULL."""
-    match type_name:
-        case "uuid":
-            fits = _is_uuid
-        case "smallint" | "integer" | "bigint" | "numeric":
-            fits = _is_integer
-        case "text" | "character varying" | "name":
-            fits = _is_text
-        case "boolean":
-            return ("true", "false")
-        case "json" | "jsonb":
-            # Every key that the body asks for, with the other tenant's values.
-            ids = [t for t, owner in world.marks.items() if owner == victim.key and (_is_uuid(t) or _is_integer(t))][:3]
-            keyed = (json.dumps(dict.fromkeys(named, value)) for value in (victim.key, *ids))
-            return (*keyed, "{}")
-        case _ if type_name.endswith("[]"):
-            inner = _arguments(type_name.removesuffix("[]"), world, actor, victim, ())
-            return (*("{" + value + "}" for value in inner if value and "," not in value), "{}", None)
-        case _:
-            column = Column(1, "argument", type_name, 0, type_name, "", True, None)
-            return (*named, *values_.candidates(column, 1, 1)[:3], None)
-    foreign = [t for t, owner in world.marks.items() if owner == victim.key and fits(t) and t != victim.key]
-    found = [t for t in (victim.key, victim.user, actor.key) if fits(t)]
-    if fits is _is_integer:
-        found += [word for word in (*named, "0", "-1") if fits(word)]
-    # What a search takes for everything, and what a function that runs its argument would run.
-    general = ("", "%", "SELECT 1") if type_name in ("text", "character varying") else ()
-    return tuple(dict.fromkeys((*found, *foreign[:3], *(named if general else ()), *general, None)))
-
-
-def _is_uuid(value: str) -> bool:
-    return len(value) == 36 and value.count("-") == 4
-
-
-def _is_integer(value: str) -> bool:
-    return value.removeprefix("-").isdigit() and len(value) < 10
-
-
-def _is_text(value: str) -> bool:
-    return not _is_uuid(value)
-
-
-def _call(
-    arena: Arena, session: Session, function: Function, persona: Persona, actor: Tenant, call: str
-) -> Leak | None:
+def call(arena: Arena, session: Session, called: Called, persona: Persona, actor: Tenant, statement: str) -> None:
+    """Run one call of ``called`` and note what it gave."""
     context = acting(persona, actor.key, actor.user)
     acted = actor.key if context else ""
-    transcript = session.transaction([*context, call, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
+    program = (statement, DRAIN, FETCHED) if called.touch.cursors else (statement,)
+    transcript = session.transaction([*context, *program, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
     at = len(context)
     if len(transcript.replies) <= at or any(reply.sqlstate for reply in transcript.replies[:at]):
-        return None
-    shown = transcript.replies[at : at + 1]
-    evidence = oracle.taint(shown, transcript.notices, arena.world, acted, " ".join((*context, call)))
-    if evidence is None and len(transcript.replies) == at + 3 and not transcript.failed:
+        return
+    _note(arena, called, transcript, at, len(program), actor if context else None)
+    evidence, last = None, 0
+    for last in (0, len(program) - 1):
+        shown = transcript.replies[at + last : at + last + 1]
+        evidence = oracle.taint(shown, transcript.notices, arena.world, acted, " ".join((*context, statement)))
+        if evidence is not None:
+            break
+    complete = len(transcript.replies) == at + len(program) + 2 and not transcript.failed
+    if evidence is None and complete:
+        last = 0
         digest = oracle.parse_digest(transcript.replies[-1])
         evidence = oracle.changed(arena.world.baseline, digest, acted, arena.known)
     if evidence is None:
-        return None
-    return Leak(
-        breaks=evidence.property if context else "closed",
-        relation=evidence.relation or arena.world.holding(evidence.mark),
-        command="EXECUTE",
-        role=session.role,
-        actor=acted,
-        owner=evidence.owner,
-        channel=evidence.channel,
-        visits=(Visit((call,), commit=False),),
-        context=context,
-        mark=evidence.mark,
-        changed=evidence.relation,
-        persona=persona.name,
-        function=function.oid,
+        return
+    called.leaks.append(
+        Leak(
+            breaks=evidence.property if context else "closed",
+            relation=evidence.relation or arena.world.holding(arena.world.plain(evidence.mark)),
+            command="EXECUTE",
+            role=session.role,
+            actor=acted,
+            owner=evidence.owner,
+            channel=evidence.channel,
+            visits=(Visit(program[: last + 1], commit=False),),
+            context=context,
+            mark=evidence.mark,
+            changed=evidence.relation,
+            persona=persona.name,
+            function=called.function.oid,
+        )
     )
+
+
+def _note(arena: Arena, called: Called, transcript: Transcript, at: int, length: int, actor: Tenant | None) -> None:
+    """What the call says of the function's being alive; without a context there is nothing that it should do."""
+    if actor is None:
+        return
+    called.trials += 1
+    replies = transcript.replies[at : at + length]
+    failed = next((reply for reply in transcript.replies[at:] if reply.sqlstate), None)
+    if failed is not None:
+        called.failures += 1
+        called.error = failed.error
+        return
+    if oracle.own_seen(Transcript(replies, ()), arena.world, actor.key):
+        called.seen_by.add(actor.name)
+    called.rows = max(called.rows, len(replies[0].rows))
+    called.returned |= any(cell not in (None, "") for reply in replies for row in reply.rows for cell in row)
+    digest = oracle.parse_digest(transcript.replies[-1])
+    places = {place for place in (*digest, *arena.world.baseline) if place[1] == actor.key}
+    called.wrote |= any(digest.get(place) != arena.world.baseline.get(place) for place in places)
 
 
 def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int, Leak | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 from rlsaudit.catalog.model import Catalog
@@ -21,6 +22,7 @@ _TITLES: dict[Property, str] = {
     "interference": "What a tenant observes depends on rows of others",
 }
 _CONSTRAINT_TITLE = "A constraint tells a tenant which rows others have"
+_OPENED_TITLE = "A setting that a session may set for itself opens other tenants' rows"
 _SHARED_TITLE = "A tenant can change rows that all tenants share"
 
 _RATIONALE: dict[Property, str] = {
@@ -33,19 +35,41 @@ _RATIONALE: dict[Property, str] = {
 }
 
 
+_OPENED_RATIONALE = (
+    "Whoever can send SQL as the application role, by an injection say, sets it and is bound no longer; without it these "
+    "policies hold. A role of its own for such work, named in the policies' TO, cannot be taken by a SET."
+)
+_ESCALATED_TITLE = "SQL sent as the application role can lift row security"
+_ESCALATED_RATIONALE = (
+    "Whoever can send SQL as the application role, by an injection say, needs no flaw in a policy: what the role may do "
+    "beside reading and writing takes the policies away. The fewer such rights it holds, the less an injection is worth."
+)
+
+
+def _title(leak: Leak, *, shared: bool) -> str:
+    if leak.escalates:
+        return _ESCALATED_TITLE
+    if leak.opened:
+        return _OPENED_TITLE
+    if shared:
+        return _SHARED_TITLE
+    return _CONSTRAINT_TITLE if leak.constraint else _TITLES[leak.breaks]
+
+
 def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
     """The finding of a leak that ``replay`` has shown again; values of tenants stay in the replay script, whose rows are synthetic."""
     leak = told.leak
     relation = catalog.find_relation(leak.relation)
     function = catalog.function(leak.function) if leak.function else None
     shared = leak.owner == SHARED and leak.breaks == "write"
-    severity: Severity = "medium" if leak.breaks == "interference" else "high" if shared else "critical"
+    usual: Severity = "medium" if leak.breaks == "interference" else "high" if shared or leak.opened else "critical"
+    severity = leak.severity or usual
     thing = function.signature if function else relation.qualified if relation else "unknown"
     at_stake = catalog.find_relation(leak.changed) or relation
     return Finding(
         check=f"PROBE-{leak.breaks.upper()}",
         source="probe",
-        title=_SHARED_TITLE if shared else _CONSTRAINT_TITLE if leak.constraint else _TITLES[leak.breaks],
+        title=_title(leak, shared=shared),
         severity=severity,
         object=thing,
         message=_message(leak, thing, at_stake.qualified if at_stake else "", shared=shared) + _also(catalog, told),
@@ -56,9 +80,23 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
         attack=attack_text(leak),
         replay=replay,
         confirmed=True,
-        rationale=_RATIONALE[leak.breaks],
+        rationale=_ESCALATED_RATIONALE
+        if leak.escalates
+        else _OPENED_RATIONALE
+        if leak.opened
+        else _RATIONALE[leak.breaks],
         standards=_STANDARDS,
     )
+
+
+def as_unstable(catalog: Catalog, told: Told, replay: str) -> Finding:
+    """The finding of a leak that was seen and that ``replay`` did not show again: never dropped, and never confirmed."""
+    said = (
+        " Unstable: it was seen once and its replay did not show it again. It may hang on timing, on the server's plans "
+        "or on what a script cannot set up; read the attack before you believe either."
+    )
+    found = as_finding(catalog, told, replay)
+    return replace(found, message=found.message + said, confirmed=False)
 
 
 def attack_text(leak: Leak) -> str:
@@ -69,6 +107,7 @@ def attack_text(leak: Leak) -> str:
             "BEGIN;",
             *_folded(visit.statements),
             "COMMIT;" if visit.commit else "ROLLBACK;",
+            *(f"{one};" for one in visit.after),
             "-- the next visit on the same connection",
         ]
     lines += ["BEGIN;", *_folded((*leak.context, *leak.visits[-1].statements)), "ROLLBACK;"]
@@ -87,7 +126,26 @@ def _folded(statements: tuple[str, ...]) -> list[str]:
 def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
     who = f"As {leak.role}" + (f" ({leak.persona})" if leak.persona not in ("", "tenant") else "")
     acting = "acting for one tenant" if leak.actor else "with no valid context"
-    program = "a program of several statements" if len(leak.visits[-1].statements) > 1 else f"{leak.command} on {thing}"
+    ended = f"{leak.command} on {thing}"
+    program = f"a program that ends in {ended}" if len(leak.visits[-1].statements) > 1 else ended
+    if leak.escalates and leak.breaks == "interference":
+        said = f"Rows of every tenant in {thing} take their numbers from it, and INSERT fails where they collide."
+        return f"Any SQL sent as {leak.role} can: {leak.opened}. {said}"
+    if leak.escalates:
+        end = (
+            "is gone"
+            if leak.channel == "gone"
+            else "shows other tenants' rows"
+            if leak.breaks == "read"
+            else "changes other tenants' rows"
+        )
+        door = (
+            thing if leak.channel == "gone" else f"calling {thing}" if leak.function else f"{leak.command} on {thing}"
+        )
+        return f"Any SQL sent as {leak.role} can: {leak.opened}. Then {door} {end}."
+    if leak.opened:
+        way = f"{program} is one way. Without it that way is closed."
+        return f"A session of {leak.role} that sets {leak.opened} reaches other tenants' rows: {way}"
     if leak.function:
         program = f"calling {thing}"
     match leak.breaks:
@@ -110,7 +168,9 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
         case "closed":
             said = f"{who}, {acting}, {leak.command} on {thing} reached tenants' rows."
         case _:
-            said = f"{who}, after another tenant's visit on the same connection, {leak.command} on {thing} reached that tenant's rows."
+            doing = f"calling {thing}" if leak.function else f"{leak.command} on {thing}"
+            said = f"{who}, after another tenant's visit on the same connection, {doing} reached that tenant's rows."
+            said += f" With {leak.closed_by} between the two visits it does not." if leak.closed_by else ""
     blind = " It reads no column, so the SELECT policies do not stand in its way." if _reads_nothing(leak) else ""
     return said + blind
 

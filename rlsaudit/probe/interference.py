@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 from psycopg import sql
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import COMMANDS, Index, Relation
+from rlsaudit.catalog.model import COMMANDS, Function, Index, Relation
 from rlsaudit.catalog.policies import index_expressions
-from rlsaudit.probe import doors
 from rlsaudit.probe.attacks import Target, attacks, target
+from rlsaudit.probe.calls import callable_, calls
 from rlsaudit.probe.leak import Leak, Visit
 from rlsaudit.probe.plan import column_pairs, foreign_keys
+from rlsaudit.probe.reach import touches
 from rlsaudit.probe.session import Reply, Session
 from rlsaudit.probe.statement_text import acting, insert, literal, matching, name, text
 from rlsaudit.probe.sweep import Arena
@@ -130,9 +130,17 @@ def programs(arena: Arena, role: int, actor: Tenant, victim: Tenant) -> Iterator
         yield from _references(arena, on, actor, victim)
         yield from _copies(arena, on, actor, victim)
     for function in arena.catalog.functions:
-        if doors.callable_(function) and arena.visibility.may_execute(role, function):
-            calls = islice(doors.calls(function, arena.world, actor, victim), doors.CALLS)
-            yield from (Program(0, "EXECUTE", call, function=function.oid) for call in calls)
+        if callable_(function) and arena.visibility.may_execute(role, function) and _telling(arena, function):
+            made = calls(arena, function, actor, victim)
+            yield from (Program(0, "EXECUTE", call, function=function.oid) for call in made)
+
+
+def _telling(arena: Arena, function: Function) -> bool:
+    """Whether it could tell a tenant something: not what touches no tenant data, and not what sets the context, which
+    under another tenant's key answers to a session of that tenant."""
+    said = (statement for persona in arena.tenancy.context.personas for statement in persona.statements)
+    setting = any(f"{function.qualified}(" in statement for statement in said)
+    return not setting and touches(arena.catalog, arena.tenancy, function).tenant_data
 
 
 def _collisions(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iterator[Program]:

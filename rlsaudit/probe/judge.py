@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
@@ -27,7 +27,7 @@ def cells(
     for leak in leaks:
         for command in COMMANDS:
             # A constraint that tells which rows exist shows none of them: a finding, but no crossing in the cell.
-            if leak.command == command and not leak.function and not leak.constraint:
+            if leak.command == command and not (leak.function or leak.constraint or leak.opened):
                 leaking.setdefault((leak.relation, leak.role, command), []).append(leak)
     found = []
     for relation in arena.relations():
@@ -40,6 +40,21 @@ def cells(
     return tuple(found)
 
 
+def without_missed(
+    catalog: Catalog, cells: tuple[Cell, ...], missed: Mapping[CellKey, Sequence[str]]
+) -> tuple[Cell, ...]:
+    """Where a leak planted by rlsaudit itself went unnoticed, having found none says nothing."""
+    unseen: dict[tuple[str, str, str], Sequence[str]] = {
+        (catalog.relation(oid).qualified, role, command): kinds for (oid, role, command), kinds in missed.items()
+    }
+    return tuple(
+        replace(cell, state="not covered", reason=f"a leak planted here went unnoticed: {', '.join(kinds)}")
+        if cell.state == "held" and (kinds := unseen.get((cell.relation, cell.role, cell.command)))
+        else cell
+        for cell in cells
+    )
+
+
 def without_replay(catalog: Catalog, cells: tuple[Cell, ...], unconfirmed: Iterable[Told]) -> tuple[Cell, ...]:
     """A leak whose script did not show it again is no leak that can be reported, and no pass either."""
     places = {
@@ -49,6 +64,12 @@ def without_replay(catalog: Catalog, cells: tuple[Cell, ...], unconfirmed: Itera
         for oid in (one.leak.relation, *one.siblings)
         if catalog.find_relation(oid) is not None
         for command in one.commands
+    }
+    places |= {
+        (function.signature, role, "EXECUTE")
+        for one in unconfirmed
+        for role in one.roles
+        if one.leak.function and (function := catalog.function(one.leak.function))
     }
     reason = "something of another tenant was reached once, but a replay of it did not show it again"
     return tuple(
@@ -70,14 +91,15 @@ def _state(
     if classified.kind == "unclassified":
         return "not covered", f"unclassified: {classified.why}; declare its class in rlsaudit.toml"
     if not classified.tenant_data:
-        seen = any(tried.outputs.values())
-        read = "no tenant's value came out of it" if seen else "no row was there to be read"
-        return "held", f"not tenant data ({classified.why}); {read}"
+        state, said = _common(arena, relation, role, command, tried)
+        return state, f"not tenant data ({classified.why}); {said}"
     if not tried.trials and relation.kind == "materialized view" and command != "SELECT":
         return "held", "not possible: a materialized view takes no rows"
     if not tried.trials:
         cause = arena.world.failures.get(relation.oid, "no row or statement could be made for it")
         return "not covered", f"nothing could be tried: {cause}"
+    if tried.cancelled:
+        return "not covered", f"{tried.cancelled} of {tried.trials} statements ran into the timeout, and so have shown nothing"
     if _default_deny(arena, relation, role, command):
         return (
             ("held", "no policy admits this command: default deny")
@@ -88,6 +110,27 @@ def _state(
     if tried.alive or shown:
         return _alive(arena, relation, command, tried, sensitive)
     return _not_alive(arena, relation, command, tried, sensitive)
+
+
+def _common(
+    arena: Arena, relation: Relation, role: ApplicationRole, command: Command, tried: Tried
+) -> tuple[State, str]:
+    """Of a relation without tenant data: what comes out of it, and what a write to it does to tenants' rows."""
+    if any(tried.outputs.values()):
+        return "held", "no tenant's value came out of it"
+    if command != "SELECT" and tried.alive:
+        return "held", "it was written, and no tenant's row changed"
+    if _default_deny(arena, relation, role, command):
+        return "held", "no policy admits this command: default deny"
+    if relation.kind == "materialized view" and command != "SELECT":
+        return "held", "not possible: a materialized view takes no rows"
+    if tried.impossible and not (tried.denied or tried.error):
+        return "held", f"not possible: {_short(tried.impossible)}"
+    if command != "SELECT" and (tried.refused or _ROW_SECURITY in tried.denied):
+        return "held", f"refused: {_short(tried.refused or tried.denied)}"
+    missing = "no row was there to be read" if command == "SELECT" else "no row could be written"
+    cause = tried.error or tried.denied or arena.world.failures.get(relation.oid) or missing
+    return "not covered", _short(cause)
 
 
 def _alive(arena: Arena, relation: Relation, command: Command, tried: Tried, sensitive: bool) -> tuple[State, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rlsaudit.finding import Property
+from rlsaudit.finding import Property, Severity
 from rlsaudit.probe.oracle import Channel
 
+_COPIED = re.compile(r'COPY (?P<relation>"(?:[^"]|"")*"\."(?:[^"]|"")*") \((?P<columns>.*)\) TO STDOUT', re.DOTALL)
 Place = tuple[int, str, str, Property]
 """(relation or function OID, command, role, property)"""
 
@@ -18,6 +20,8 @@ class Visit:
 
     statements: tuple[str, ...]
     commit: bool = True
+    after: tuple[str, ...] = ()
+    """What the pool runs when the connection comes back."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,14 @@ class Leak:
     """Function called, when the door is one."""
     constraint: str = ""
     """What tells of rows that are not seen (interference)."""
+    opened: str = ""
+    """What the session set that an ordinary one does not, where only that opens the way."""
+    escalates: bool = False
+    """``opened`` is an act of its own (SET ROLE, say), for whoever can send SQL as the application role."""
+    severity: Severity | None = None
+    """How bad it is, when not what the broken property says."""
+    closed_by: str = ""
+    """The reset at check-in with which it does not cross (carryover)."""
     world: str = ""
     """How the other tenants' rows differ where the outcome does: ``absent`` or ``replaced`` (interference)."""
 
@@ -69,7 +81,7 @@ class Leak:
     @property
     def place(self) -> Place:
         """Leaks with the same place are one finding."""
-        command = f"{self.command} {self.constraint}".rstrip()
+        command = f"{self.command} {self.constraint} {self.opened}".rstrip()
         return (self.function or self.relation, command, self.role, self.breaks)
 
 
@@ -80,6 +92,8 @@ class Tried:
     trials: int = 0
     alive: bool = False
     """The tenant reached its own row by this command."""
+    alive_as: set[str] = field(default_factory=set)
+    """Names of the personas that did."""
     seen_by: set[str] = field(default_factory=set)
     """Names of the tenants that saw their own rows."""
     denied: str = ""
@@ -90,9 +104,13 @@ class Tried:
     """Another error of a command that was to work: nothing is known then."""
     impossible: str = ""
     """The server's word that the command has no meaning here (a view that cannot be written)."""
+    cancelled: int = 0
+    """Attacks that ran into the timeout, and have shown nothing."""
     empty: bool = False
     """A command that was to work ran without error and reached no row."""
     leaks: list[Leak] = field(default_factory=list)
+    effects: list[tuple[str, tuple[tuple[str | None, ...], ...]]] | None = None
+    """(tenant acted for, what the digest showed after a write that worked), where somebody wants to look for himself."""
     outputs: dict[tuple[str, str], tuple[tuple[str | None, ...], ...]] = field(default_factory=dict)
     """(statement, tenant's name) → rows, to hold against the same statement with row security off."""
 
@@ -101,6 +119,8 @@ def plain(statement: str) -> str:
     """Of COPY (query) TO STDOUT the query: it meets the same policies and needs no copy protocol."""
     if statement.startswith("COPY (") and statement.endswith(") TO STDOUT"):
         return statement.removeprefix("COPY (").removesuffix(") TO STDOUT")
+    if whole := _COPIED.fullmatch(statement):
+        return f"SELECT {whole['columns']} FROM {whole['relation']}"
     return statement
 
 
@@ -118,7 +138,7 @@ def _cost(leak: Leak) -> tuple[int, int, int, int]:
     return (
         len(leak.visits),
         sum(len(visit.statements) for visit in leak.visits),
-        {"rows": 0, "digest": 0, "error": 1, "outcome": 1, "notice": 2}[leak.channel]
+        {"rows": 0, "digest": 0, "gone": 0, "error": 1, "outcome": 1, "notice": 2}[leak.channel]
         + 3 * ("rlsaudit_peek" in leak.statement),
         len(leak.statement),
     )

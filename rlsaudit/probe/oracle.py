@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlsaudit.finding import Property
+from rlsaudit.probe.disguise import words
 from rlsaudit.probe.session import Reply, Transcript
 from rlsaudit.probe.world import SHARED, World, tokens
 
-Channel = Literal["rows", "error", "notice", "digest", "outcome"]
+Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone"]
 Digest = Mapping[tuple[int, str], tuple[str, str]]
 
 
@@ -39,12 +40,12 @@ def taint(replies: Iterable[Reply], notices: Iterable[str], world: World, actor:
     for reply in replies:
         for cell in (cell for row in reply.rows for cell in row if cell is not None):
             if mark := _foreign(cell, world, actor, program):
-                return Evidence("read", "rows", world.marks[mark], mark)
+                return Evidence("read", "rows", world.marks[world.plain(mark)], mark)
         if reply.error and (mark := _foreign(reply.error, world, actor, program)):
-            return Evidence("read", "error", world.marks[mark], mark)
+            return Evidence("read", "error", world.marks[world.plain(mark)], mark)
     for notice in notices:
         if mark := _foreign(notice, world, actor, program):
-            return Evidence("read", "notice", world.marks[mark], mark)
+            return Evidence("read", "notice", world.marks[world.plain(mark)], mark)
     return None
 
 
@@ -60,7 +61,9 @@ def foreign_key_seen(reply: Reply, position: int, actor: str, known: frozenset[s
 def own_seen(transcript: Transcript, world: World, actor: str) -> bool:
     """True when a mark of ``actor`` itself stands in the rows."""
     cells = (cell for reply in transcript.replies for row in reply.rows for cell in row if cell is not None)
-    return any(world.marks.get(text) == actor for cell in cells for text in (cell, *tokens(cell)))
+    return any(
+        world.marks.get(world.plain(text)) == actor for cell in cells for text in (cell, *words(cell, tokens(cell)))
+    )
 
 
 def sources(reply: Reply, world: World, actor: str) -> Counter[int]:
@@ -74,9 +77,12 @@ def sources(reply: Reply, world: World, actor: str) -> Counter[int]:
 
 
 def _foreign(text: str, world: World, actor: str, program: str) -> str:
-    for word in (text, *tokens(text)):
-        owner = world.marks.get(word)
-        if owner is not None and owner not in (actor, SHARED) and word not in program:
+    for word in (text, *words(text, tokens(text))):
+        plain = world.plain(word)
+        owner = world.marks.get(plain)
+        if owner is None or owner in (actor, SHARED) or word in program:
+            continue
+        if plain == word or plain.lower() not in program.lower():  # of what the program named, any form may come back
             return word
     return ""
 

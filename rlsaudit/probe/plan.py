@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rlsaudit.catalog.model import Catalog, Constraint, Relation
+from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy.model import Tenancy
 
 # Case twins, shared prefixes, LIKE wildcards and equal remainders: keys that a sloppy comparison confuses.
@@ -25,7 +25,6 @@ _TEXT_FAMILIES = (
     _UUID_KEYS,
 )
 TENANTS = 3
-_BOUND = re.compile(r"'((?:[^']|'')*)'|([\w.+-]+)(?=[,)])")
 
 
 def key_families(tenancy: Tenancy) -> tuple[tuple[str, ...], ...]:
@@ -41,7 +40,8 @@ def key_families(tenancy: Tenancy) -> tuple[tuple[str, ...], ...]:
             families = _TEXT_FAMILIES
     if named:
         filled = [tuple(dict.fromkeys((*named, *family))) for family in families]
-        families = (*filled, *families)
+        # Login roles were made for the first family; there are no others to fall back upon.
+        families = tuple(filled[:1]) if tenancy.context.login else (*filled, *families)
     return tuple(family[: TENANTS + (tenancy.key_type != "uuid")] for family in families)
 
 
@@ -58,12 +58,13 @@ def user_values(tenancy: Tenancy, count: int) -> tuple[str, ...]:
             return tuple(f"user{n}x{n}90" for n in range(count))
 
 
-def seedable(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
-    """Relations that need rows, parents first: tenant data, and whatever it references.
+def seedable(catalog: Catalog, tenancy: Tenancy, more: tuple[Relation, ...] = ()) -> tuple[Relation, ...]:
+    """Relations that need rows, parents first: tenant data, ``more``, and whatever they reference.
 
     A cycle of foreign keys is cut where the referencing columns may be NULL, or else anywhere.
     """
     wanted = [r for oid in tenancy.tenant_data() if _fillable(r := catalog.relation(oid))]
+    wanted += [relation for relation in more if relation not in wanted]
     queue = list(wanted)
     while queue:
         for constraint in foreign_keys(catalog, queue.pop()):
@@ -72,6 +73,46 @@ def seedable(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
                 wanted.append(parent)
                 queue.append(parent)
     return tuple(_parents_first(catalog, wanted))
+
+
+def readable(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[Relation, ...]:
+    """Relations without tenant data that an application role may read: empty ones would prove nothing."""
+    return tuple(
+        relation
+        for relation in catalog.relations
+        if _fillable(relation)
+        and tenancy.of(relation.oid).kind in ("global", "infrastructure")
+        and any(visibility.may(role.oid, relation, "SELECT") for role in tenancy.roles)
+    )
+
+
+def groups(catalog: Catalog, order: tuple[Relation, ...]) -> Iterator[tuple[Relation, ...]]:
+    """``order`` in steps: one relation, or all of a cycle of foreign keys that no NULL can open."""
+    place = {relation.oid: number for number, relation in enumerate(order)}
+    needs = {
+        relation.oid: {
+            c.referenced for c in foreign_keys(catalog, relation) if c.referenced in place and not nullable(relation, c)
+        }
+        for relation in order
+    }
+    reached = {oid: _reached(oid, needs) for oid in needs}
+    done: set[int] = set()
+    for relation in order:
+        if relation.oid not in done:
+            cycle = [one for one in order if one.oid in reached[relation.oid] and relation.oid in reached[one.oid]]
+            group = tuple(cycle) if len(cycle) > 1 else (relation,)
+            done |= {one.oid for one in group}
+            yield group
+
+
+def _reached(start: int, needs: Mapping[int, set[int]]) -> set[int]:
+    found: set[int] = set()
+    queue = [start]
+    while queue:
+        for oid in needs[queue.pop()] - found:
+            found.add(oid)
+            queue.append(oid)
+    return found
 
 
 def _fillable(relation: Relation) -> bool:
@@ -92,32 +133,13 @@ def _blocked(catalog: Catalog, relation: Relation, pending: dict[int, Relation])
     return sum(not nullable(relation, c) for c in unmet), len(unmet)
 
 
-def leaves(catalog: Catalog, root: Relation) -> Iterator[tuple[Relation, dict[str, str]]]:
-    """(leaf partition, partition key column → a value inside its bounds); no values for hash and default partitions."""
+def leaves(catalog: Catalog, root: Relation) -> Iterator[Relation]:
+    """The partitions that hold rows, at any depth."""
     for child in catalog.children_of(root.oid):
-        found = _inside(root, child)
         if child.kind == "partitioned table":
-            yield from ((leaf, {**found, **deeper}) for leaf, deeper in leaves(catalog, child))
-        else:
-            yield child, found
-
-
-def _inside(parent: Relation, child: Relation) -> dict[str, str]:
-    """The first listed value, or the inclusive lower bound of a range (``FOR VALUES FROM ('a') TO ('b')``)."""
-    strategy, _, listed = (parent.partition_key or "").partition(" (")
-    columns = [name.strip().strip('"') for name in listed.removesuffix(")").split(",")]
-    bound = (child.partition_bound or "").removeprefix("FOR VALUES ")
-    if strategy == "LIST" and bound.startswith("IN "):
-        values = _BOUND.findall(bound)[:1]
-    elif strategy == "RANGE" and bound.startswith("FROM "):
-        values = _BOUND.findall(bound.partition(" TO ")[0])
-    else:
-        return {}
-    return {
-        column: (quoted or bare).replace("''", "'")
-        for column, (quoted, bare) in zip(columns, values, strict=False)
-        if bare not in ("MINVALUE", "MAXVALUE", "NULL") and parent.column(column) is not None
-    }
+            yield from leaves(catalog, child)
+        elif child.is_partition:
+            yield child
 
 
 def foreign_keys(catalog: Catalog, relation: Relation) -> tuple[Constraint, ...]:

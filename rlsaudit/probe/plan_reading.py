@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from rlsaudit.catalog.expression import columns
-from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import Catalog, Index, Relation
 from rlsaudit.catalog.policies import index_expressions
 from rlsaudit.probe import plan
 from rlsaudit.probe.attacks import Target
 
 Way = Literal["key index", "partition", "no rows", "other index", "whole table", "not planned"]
-"""How rows are found.  The first three do not depend on how many other tenants there are."""
+"""How rows are found.  Only with ``whole table`` all other tenants' rows are read too; an other index may serve a principal's."""
 
 
 _SCANS = frozenset({"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan", "Tid Range Scan"})
@@ -24,23 +23,23 @@ def way_of(on: Target, root: Mapping[str, Any]) -> tuple[Way, str]:
     scans = list(_scans(root))
     if not scans:
         return "no rows", "one-time filter"
-    leaves = (
-        [leaf for leaf, _ in plan.leaves(on.catalog, on.relation)] if on.relation.kind == "partitioned table" else []
-    )
+    leaves = list(plan.leaves(on.catalog, on.relation)) if on.relation.kind == "partitioned table" else []
     used: list[str] = []
+    others: list[str] = []
     bare: list[str] = []
     for scan in scans:
         found = list(_indexes(scan))
-        if found and all(cond and _of_key(on, one) for one, cond in found):
+        if found and all(condition and _of_key(on, one) for one, condition in found):
             used += [one for one, _ in found]
+        elif found and all(condition for _, condition in found):
+            others += [one for one, _ in found]
         else:
-            bare += [f"{one}, not by {quote(on.tenant_key or '')}" for one, _ in found] or [str(scan["Relation Name"])]
-    if not bare:
+            bare.append(str(scan["Relation Name"]))
+    if not bare and not others:
         return "key index", ", ".join(dict.fromkeys(used))
     if leaves and len(scans) < len(leaves):
         return "partition", f"{len(scans)} of {len(leaves)} partitions"
-    whole = any("Seq Scan" in scan["Node Type"] for scan in scans)
-    return ("whole table" if whole else "other index"), ", ".join(dict.fromkeys(bare))
+    return ("whole table" if bare else "other index"), ", ".join(dict.fromkeys(bare or (*used, *others)))
 
 
 def _scans(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -64,7 +63,7 @@ def _indexes(scan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _of_key(on: Target, index: str) -> bool:
     key = on.tenant_key
-    tables = [on.relation, *(leaf for leaf, _ in plan.leaves(on.catalog, on.relation))]
+    tables = [on.relation, *plan.leaves(on.catalog, on.relation)]
     return key is not None and any(
         one.name == index and _starts_with(on.catalog, table, one, key)
         for table in tables

@@ -82,7 +82,7 @@ def plans(
 
 def findings(planned: Sequence[Planned]) -> tuple[Finding, ...]:
     """One finding for the tables that are read whole although an index on the key is there."""
-    missed = [one for one in planned if one.way in ("whole table", "other index") and one.possible]
+    missed = [one for one in planned if one.way == "whole table" and one.possible]
     if not missed:
         return ()
     tables = tuple(dict.fromkeys(one.relation for one in missed))

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 import psycopg
 
 from rlsaudit.catalog.model import Catalog, Relation
-from rlsaudit.probe import ownership, plan
+from rlsaudit.probe import identities, ownership, server_side
+from rlsaudit.probe.dictate import Filled, Place
+from rlsaudit.probe.hooks import run_hooks
 from rlsaudit.probe.oracle import Digest, parse_digest
-from rlsaudit.probe.seed import Filled, Place, Seeded, Seeder
+from rlsaudit.probe.seed import Rejected, Seeded, Seeder
 from rlsaudit.probe.session import Reply
 from rlsaudit.probe.statement_text import name
 from rlsaudit.probe.world import SHARED, Row, Tenant, World, homes, marks
@@ -22,51 +24,40 @@ Connection = psycopg.Connection[tuple[object, ...]]
 def populate(connection: Connection, catalog: Catalog, tenancy: Tenancy) -> World:
     """Seed the database behind ``connection`` (a superuser's, autocommit) and describe what stands in it.
 
-    Tries sets of tenant keys until the schema accepts one for every tenant; the last set is kept as it is.
+    Tries sets of tenants until the schema accepts one for every tenant; else the first set is kept as far as it goes.
+    Raises UsageError when a statement of ``[seed] sql`` fails.
     """
-    families = plan.key_families(tenancy)
-    for attempt, family in enumerate(families):
-        tenants = _tenants(tenancy, family)
-        seeded = _seed(connection, catalog, tenancy, tenants, final=attempt == len(families) - 1)
-        if seeded is not None:
-            return _describe(connection, catalog, tenancy, tenants, seeded)
-    raise AssertionError("the last family of keys is always kept")
+    server_side.install(connection)
+    with connection.transaction():  # what is tried on the server sets savepoints
+        tried = identities.families(connection, catalog, tenancy)
+    for tenants in tried if len(tried) > 1 else ():
+        try:
+            return _seeded(connection, catalog, tenancy, tenants, strict=True)
+        except Rejected:
+            continue
+    return _seeded(connection, catalog, tenancy, tried[0], strict=False)
 
 
-def _tenants(tenancy: Tenancy, family: tuple[str, ...]) -> tuple[Tenant, ...]:
-    users = plan.user_values(tenancy, len(family))
-    return tuple(Tenant(chr(65 + n), key, user) for n, (key, user) in enumerate(zip(family, users, strict=True)))
-
-
-class _Rejected(Exception):
-    pass
-
-
-def _seed(
-    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], *, final: bool
-) -> Seeded | None:
-    try:
-        with connection.transaction():
-            seeded = Seeder(connection, catalog, tenancy, tenants).run()
-            if not final and not _every_tenant_has_rows(catalog, tenancy, tenants, seeded):
-                raise _Rejected
-    except _Rejected:
-        return None
-    return seeded
-
-
-def _every_tenant_has_rows(catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], seeded: Seeded) -> bool:
-    """A set of keys is good when no relation took one tenant's rows and refused another's."""
-    for relation in plan.seedable(catalog, tenancy):
-        filled = [bool(seeded.rows[relation.oid, tenant.name]) for tenant in tenants]
-        if tenancy.of(relation.oid).tenant_data and any(filled) != all(filled):
-            return False
-    root = tenancy.registry
-    return root is None or all(seeded.rows[root, tenant.name] for tenant in tenants)
+def _seeded(
+    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], *, strict: bool
+) -> World:
+    with connection.transaction():
+        seeder = Seeder(connection, catalog, tenancy, tenants, strict=strict)
+        seeded = seeder.run()
+        if tenancy.seeding.sql:
+            run_hooks(connection, tenancy, tenants)
+            seeded = seeder.again()
+        failures = seeder.remedies()
+    return _describe(connection, catalog, tenancy, tenants, seeded, failures)
 
 
 def _describe(
-    connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...], seeded: Seeded
+    connection: Connection,
+    catalog: Catalog,
+    tenancy: Tenancy,
+    tenants: tuple[Tenant, ...],
+    seeded: Seeded,
+    failures: Mapping[int, str],
 ) -> World:
     _refresh(connection, catalog)
     ownership.install(connection, catalog, tenancy, tenants)
@@ -84,7 +75,10 @@ def _describe(
         marks=known,
         homes=homes(known, rows),
         baseline=digest(connection),
-        failures=seeded.failures,
+        common=_common(tenancy, seeded.rows),
+        brought=frozenset(seeded.brought),
+        common_spare=_common(tenancy, seeded.proposed),
+        failures=failures,
     )
 
 
@@ -126,6 +120,10 @@ def _common_values(tenancy: Tenancy, seeded: Seeded) -> Iterator[tuple[str, str 
         if tenant is None and not tenancy.of(oid).tenant_data:
             for row in found:
                 yield from ((SHARED, value) for value in row.values())
+
+
+def _common(tenancy: Tenancy, rows: Mapping[Place, list[Filled]]) -> dict[int, tuple[Row, ...]]:
+    return {oid: tuple(found) for (oid, _), found in rows.items() if found and not tenancy.of(oid).tenant_data}
 
 
 def _spare(

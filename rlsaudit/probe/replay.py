@@ -92,6 +92,12 @@ def fingerprint_query(stage: Stage, leak: Leak) -> str:
     )
 
 
+def gone_query(stage: Stage, leak: Leak) -> str:
+    """Whether the relation of the leak is no longer there."""
+    relation = text(name(stage.catalog.relation(leak.relation)))
+    return text(sql.SQL("SELECT to_regclass({}) IS NULL AS leaked").format(sql.Literal(relation)))
+
+
 def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     """The psql script; it reads ``schema.sql`` from the directory it stands in and drops its database at the end."""
     parts = [HEAD, PREPARE]
@@ -117,7 +123,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
         parts.append(PEEK + ";")
     for visit in leak.visits[:-1]:
         visited = [f"{_counting(leak, statement)};" for statement in visit.statements]
-        parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;"]
+        parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;", *(f"{one};" for one in visit.after)]
     parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.leading))]
     parts += [_observed(stage, leak), "ROLLBACK;", TAIL]
     return "\n".join(parts) + "\n"
@@ -125,10 +131,13 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
 
 def _observed(stage: Stage, leak: Leak) -> str:
     statement = leak.shown
+    if leak.channel == "gone":
+        return f"{statement};\n{gone_query(stage, leak)} \\gset"
     if leak.channel == "digest":
         after = fingerprint_query(stage, leak)
         return "\n".join((
             f"{statement};",
+            *(("SET ROLE NONE;",) if leak.escalates else ()),
             "RESET SESSION AUTHORIZATION;",
             f"{after} \\gset after_",
             "\\if :{?after_n}",
@@ -194,7 +203,7 @@ def schema_script(dump: str, catalog: Catalog) -> str:
     listed = ", ".join(f"({text(literal(role.name))}, {text(literal(_attributes(role)))})" for role in roles)
     missing = f"(VALUES {listed}) AS wanted(n, attributes) WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = n)"
     parts = [
-        f"SELECT COALESCE(string_agg(format('DROP ROLE %I;', n), ' '), '') AS drop_roles FROM {missing} \\gset",
+        f"SELECT COALESCE(string_agg(format('DROP OWNED BY %1$I; DROP ROLE %1$I;', n), ' '), '') AS drop_roles FROM {missing} \\gset",
         f"SELECT format('CREATE ROLE %I %s', n, attributes) FROM {missing} \\gexec",
     ]
     pairs = [
@@ -208,6 +217,11 @@ def schema_script(dump: str, catalog: Catalog) -> str:
             "(SELECT FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles s ON s.oid = a.member "
             "WHERE r.rolname = g AND s.rolname = m) \\gexec"
         )
+    parts += [
+        text(sql.SQL("GRANT SET ON PARAMETER {} TO {};").format(sql.Identifier(g.parameter), sql.Identifier(catalog.role_name(g.grantee))))
+        for g in catalog.grants
+        if g.target == "parameter" and g.privilege == "SET" and catalog.role_named(catalog.role_name(g.grantee)) in roles
+    ]  # fmt: skip
     return "\n".join((*parts, "SET check_function_bodies = off;", dump))
 
 

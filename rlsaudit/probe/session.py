@@ -7,17 +7,23 @@ program survives into the next.  ROLLBACK comes first, because after an error th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
+from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGresult
 
 from rlsaudit import interrupt
 from rlsaudit.errors import NotTrustworthy
+from rlsaudit.probe.statement_text import Login
 
 # Outcomes by which the server says that row security or a privilege refused, rather than something else failing.
 DENIED = frozenset({"42501"})
+CANCELLED = "57014"
+_HURRIES = {4: 1000, 10: 300}
+"""Statements that ran into the timeout → the timeout from then on, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,60 +65,133 @@ class Session:
     role: str
     statement_timeout_ms: int = 3000
     statements: int = 0
-    _connection: psycopg.Connection[tuple[object, ...]] | None = None
+    login: str = ""
+    """Whom to log in as where no statement names another login; empty for ``role``."""
+    settings: tuple[str, ...] | None = None
+    """Where nobody can log in as the role: its settings, given by a superuser's session that then becomes the role."""
+    heard: list[Reply] | None = None
+    """Every reply, while somebody listens."""
+    cancelled: int = 0
+    """Statements that ran into the timeout."""
+    _connections: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict)
+    _prepared: list[str] = field(default_factory=list)
+    _last: str = ""
     _notices: list[str] = field(default_factory=list)
 
     def run(self, statements: Sequence[str]) -> Transcript:
         """Send ``statements`` as one message.  Reconnects once when the connection was lost."""
-        connection = self._open()
+        login = next((one.role for one in statements if isinstance(one, Login)), self.login or self.role)
+        if self._last not in ("", login) and self._last in self._connections:
+            _execute(self._connections[self._last], "")  # its open transaction would keep the others waiting for locks
+        self._last = login
+        connection = self._open(login)
         self._notices.clear()
         pgconn = connection.pgconn
+        if self.settings is not None and pgconn.parameter_status(b"session_authorization") != login.encode():
+            _become(connection, login)  # DISCARD ALL has made it the superuser's session again
         self.statements += len(statements)
-        pgconn.send_query(";\n".join(statements).encode())
-        replies: list[Reply] = []
-        while (result := pgconn.get_result()) is not None:
-            if result.status == pq.ExecStatus.COPY_OUT:
-                rows = _drain_copy(pgconn)
-                ended = pgconn.get_result()  # one statement, one reply: the rows and the command's end belong together
-                failed = ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR
-                replies.append(_reply(ended) if ended is not None and failed else rows)
-                continue
-            if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH):
-                pgconn.put_copy_end(b"rlsaudit sends no data")
-                continue
-            replies.append(_reply(result))
-        interrupt.check()
+        replies = exchange(pgconn, statements)
+        if self.hurried(replies):
+            for open_ in self._connections.values():
+                _execute(open_, f"SET statement_timeout = {self.statement_timeout_ms}")
         if pgconn.status == pq.ConnStatus.BAD:
-            self.close()
+            self._close(login)
             if replies and replies[-1].sqlstate[:2] not in ("08", "57", ""):
                 raise NotTrustworthy(f"the scratch server ended the session of {self.role}: {replies[-1].error}")
+        if self.heard is not None:
+            self.heard += replies
         return Transcript(tuple(replies), tuple(self._notices))
+
+    def hurried(self, replies: Sequence[Reply]) -> bool:
+        """Whether the timeout has become shorter: what hangs often would otherwise take hours, at a few rows a table."""
+        if not any(reply.sqlstate == CANCELLED for reply in replies):
+            return False
+        self.cancelled += 1
+        if self.cancelled not in _HURRIES:
+            return False
+        self.statement_timeout_ms = _HURRIES[self.cancelled]
+        return True
 
     def transaction(self, statements: Sequence[str]) -> Transcript:
         """Run ``statements`` in a fresh transaction that is never committed; the first two replies are dropped."""
         transcript = self.run(["ROLLBACK", "BEGIN", *statements])
         return Transcript(transcript.replies[2:], transcript.notices)
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def prepare(self, statement: str) -> None:
+        """Run ``statement`` outside any program, on every connection that is open or will be."""
+        self._prepared += [statement] if statement not in self._prepared else []
+        for connection in self._connections.values():
+            _execute(connection, statement)
 
-    def _open(self) -> psycopg.Connection[tuple[object, ...]]:
-        if self._connection is None:
+    def rest(self) -> None:
+        """End what is under way, so that no lock stands in another session's way."""
+        for connection in self._connections.values():
+            _execute(connection, "ROLLBACK")
+
+    def close(self) -> None:
+        """Close every connection; the next program finds a new one."""
+        for login in tuple(self._connections):
+            self._close(login)
+
+    def _close(self, login: str) -> None:
+        self._connections.pop(login).close()
+
+    def _open(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
+        if login not in self._connections:
             options = f"-c statement_timeout={self.statement_timeout_ms} -c lock_timeout=1000"
             try:
-                connection = psycopg.connect(self.conninfo, options=options, autocommit=True)
+                who = self.conninfo if self.settings is not None else make_conninfo(self.conninfo, user=login)
+                connection = psycopg.connect(who, options=options, autocommit=True)
+                if self.settings is not None:
+                    for setting in self.settings:
+                        if "_timeout'" not in setting:
+                            _execute(connection, setting)
+                    _become(connection, login)
             except psycopg.OperationalError as error:
-                raise NotTrustworthy(f"the scratch server refuses a login of {self.role}: {error}") from error
+                raise NotTrustworthy(f"the scratch server refuses a login of {login}: {error}") from error
             connection.pgconn.notice_handler = self._notice
-            self._connection = connection
-        return self._connection
+            for statement in self._prepared:
+                _execute(connection, statement)
+            self._connections[login] = connection
+        return self._connections[login]
 
     def _notice(self, result: PGresult) -> None:
         message = _diagnostics(result)
         if "there is no transaction in progress" not in message:
             self._notices.append(message)
+
+
+def exchange(pgconn: pq.abc.PGconn, statements: Sequence[str]) -> list[Reply]:
+    """Send ``statements`` as one message and gather a reply to each, up to the first error."""
+    pgconn.send_query(";\n".join(statements).encode())
+    replies: list[Reply] = []
+    while (result := pgconn.get_result()) is not None:
+        if result.status == pq.ExecStatus.COPY_OUT:
+            rows = _drain_copy(pgconn)
+            ended = pgconn.get_result()  # one statement, one reply: the rows and the command's end belong together
+            failed = ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR
+            replies.append(_reply(ended) if ended is not None and failed else rows)
+            continue
+        if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH):
+            pgconn.put_copy_end(b"rlsaudit sends no data")
+            continue
+        replies.append(_reply(result))
+    interrupt.check()
+    return replies
+
+
+def _become(connection: psycopg.Connection[tuple[object, ...]], role: str) -> None:
+    """Raises psycopg.Error: a session that stayed the superuser's would see everything."""
+    if connection.info.transaction_status != pq.TransactionStatus.IDLE:
+        connection.execute(b"ROLLBACK")
+    connection.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(role)))
+
+
+def _execute(connection: psycopg.Connection[tuple[object, ...]], statement: str) -> None:
+    """What fails here fails again where it is used, and is seen there."""
+    with suppress(psycopg.Error):
+        connection.execute(b"ROLLBACK")
+        connection.execute(statement.encode())
 
 
 def _drain_copy(pgconn: pq.abc.PGconn) -> Reply:

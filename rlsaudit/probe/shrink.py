@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from rlsaudit.probe.leak import Leak
-from rlsaudit.probe.replay import SeedRow, Stage, fingerprint_query, statements
+from rlsaudit.probe.replay import SeedRow, Stage, fingerprint_query, gone_query, statements
 from rlsaudit.probe.replay_worlds import differs
 from rlsaudit.probe.statement_text import text
 from rlsaudit.probe.sweep import PEEK
@@ -43,6 +43,8 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         for statement in statements(stage, rows):
             connection.execute(statement)
         connection.execute("SET LOCAL session_replication_role = origin")
+        if "pg_stat" in leak.statement:
+            connection.execute("ANALYZE")
         fingerprint = fingerprint_query(stage, leak) if leak.channel == "digest" else ""
         before = connection.execute(fingerprint).fetchone() if fingerprint else None
         role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
@@ -52,6 +54,10 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
                 connection.execute(statement)
             shown = connection.execute(leak.shown)
             seen = _cells(shown, leak)
+            if leak.channel == "gone":
+                return connection.execute(gone_query(stage, leak)).fetchone() == (True,)
+            if leak.escalates:
+                connection.execute("SET LOCAL ROLE NONE")
             connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
         except psycopg.Error as error:
             detail = "\n".join(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import LiteralString
 
 from psycopg import sql
 
 from rlsaudit.catalog.model import Relation
+from rlsaudit.tenancy.logins import filled
 from rlsaudit.tenancy.model import Persona
 
 _PLACEHOLDER = re.compile(r"(?<!:):(tenant|user)\b")
@@ -16,6 +18,11 @@ _PLACEHOLDER = re.compile(r"(?<!:):(tenant|user)\b")
 def text(composed: sql.Composable) -> str:
     """The SQL text; literals are quoted for a UTF-8 server with standard_conforming_strings on."""
     return composed.as_string(None)
+
+
+def said(template: LiteralString, *parts: sql.Composable) -> str:
+    """The SQL text of a template with its parts filled in."""
+    return text(sql.SQL(template).format(*parts))
 
 
 def name(relation: Relation) -> sql.Composed:
@@ -58,9 +65,23 @@ def matching(
 
 
 def acting(persona: Persona, tenant: str | None, user: str | None) -> tuple[str, ...]:
-    """The persona's statements with ``:tenant`` and ``:user`` as quoted literals (NULL for None)."""
+    """The persona's statements with ``:tenant`` and ``:user`` as quoted literals (NULL for None), its login first."""
     given = {"tenant": text(literal(tenant)), "user": text(literal(user))}
-    return tuple(_PLACEHOLDER.sub(lambda found: given[found[1]], statement) for statement in persona.statements)
+    login = (Login(filled(persona.login, tenant or "", user or "")),) if persona.login else ()
+    said = (_PLACEHOLDER.sub(lambda found: given[found[1]], statement) for statement in persona.statements)
+    return (*login, *said)
+
+
+class Login(str):
+    """The statement by which a superuser's script becomes ``role``.  A session of the probe logs in as it instead; the
+    statement does no harm there, because every session may take the authorization that it logged in with."""
+
+    role: str
+
+    def __new__(cls, role: str) -> Login:
+        said = super().__new__(cls, text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(role))))
+        said.role = role
+        return said
 
 
 def _always_identity(relation: Relation, row: Mapping[str, str | None]) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.finding import Property
 from rlsaudit.probe import oracle
 from rlsaudit.probe.attacks import Attack, Target, attacks, target
 from rlsaudit.probe.leak import Leak, Tried, Visit
 from rlsaudit.probe.ownership import digest_of, reach, referrers, release
-from rlsaudit.probe.session import DENIED, Reply, Session, Transcript
+from rlsaudit.probe.session import CANCELLED, DENIED, Reply, Session, Transcript
 from rlsaudit.probe.statement_text import acting
 from rlsaudit.probe.world import World
 from rlsaudit.tenancy.model import Persona, Tenancy
@@ -71,23 +72,62 @@ class Arena:
         return frozenset(tenant.key for tenant in self.world.tenants)
 
 
-def sweep(arena: Arena, session: Session, role: int, relations: Iterable[Relation]) -> Iterator[tuple[CellKey, Tried]]:
-    """Attack ``relations`` as ``role`` under every persona and tenant; yields each cell once."""
-    session.run(["ROLLBACK", PEEK])
+@dataclass(frozen=True)
+class Narrowed(Arena):
+    """An arena of a few relations."""
+
+    only: tuple[Relation, ...] = ()
+
+    def relations(self) -> tuple[Relation, ...]:
+        return self.only
+
+
+def narrowed(arena: Arena, *relations: Relation, catalog: Catalog | None = None) -> Narrowed:
+    return Narrowed(catalog or arena.catalog, arena.tenancy, arena.visibility, arena.world, relations)
+
+
+def sweep(
+    arena: Arena, session: Session, role: int, relations: Iterable[Relation], *, first_leak: bool = False
+) -> Iterator[tuple[CellKey, Tried]]:
+    """Attack ``relations`` as ``role`` under every persona and tenant; yields each cell once.
+
+    With ``first_leak`` a cell is left as soon as it leaks.
+    """
+    session.prepare(PEEK)
     for relation in relations:
         on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
         for command in COMMANDS:
             if arena.visibility.may(role, relation, command):
-                yield (relation.oid, session.role, command), _cell(arena, session, on, command)
+                yield (relation.oid, session.role, command), _cell(arena, session, on, command, first_leak)
 
 
-def _cell(arena: Arena, session: Session, on: Target, command: Command) -> Tried:
+def _cell(arena: Arena, session: Session, on: Target, command: Command, first_leak: bool) -> Tried:
     tried = Tried()
+    for persona in arena.tenancy.context.personas:
+        before, tried.alive = tried.alive, False
+        for tenant in arena.world.tenants:
+            for attack in attacks(on, arena.world, tenant, command):
+                _one(arena, session, attack, persona, tried)
+                if first_leak and tried.leaks:
+                    return tried
+        tried.alive_as |= {persona.name} if tried.alive else set()
+        tried.alive = tried.alive or before
+    return tried
+
+
+def crossing(
+    arena: Arena, session: Session, on: Target, command: Command, breaks: Container[Property]
+) -> tuple[Leak | None, Tried]:
+    """The first leak of these properties that the cell's attacks find, where they stop; and what they changed."""
+    session.prepare(PEEK)
+    tried = Tried(effects=[])
     for persona in arena.tenancy.context.personas:
         for tenant in arena.world.tenants:
             for attack in attacks(on, arena.world, tenant, command):
                 _one(arena, session, attack, persona, tried)
-    return tried
+                if found := next((leak for leak in tried.leaks if leak.breaks in breaks), None):
+                    return found, tried
+    return None, tried
 
 
 def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
@@ -101,11 +141,14 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         without = frozenset(child.oid for child in referrers(arena.catalog, relation))
         transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
     tried.trials += 1
+    tried.cancelled += any(reply.sqlstate == CANCELLED for reply in transcript.replies)
     judged = _split(transcript, len(context), attack, released=bool(without))
     if judged is None:
         _note_failure(attack, transcript.failed, tried)
         return
     reply, before, after = judged
+    if tried.effects is not None and after is not None and before is None:
+        tried.effects.append((attack.tenant.key, transcript.replies[-1].rows))
     if attack.aim == "own":
         _note_own(arena, attack, reply, transcript, tried)
     program = " ".join((*context, attack.statement))
@@ -169,7 +212,8 @@ def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript
     elif attack.command == "SELECT":
         seen = oracle.own_seen(Transcript((reply,), transcript.notices), arena.world, attack.tenant.key)
         seen = seen or any(row[attack.key_at] == attack.tenant.key for row in reply.rows if attack.key_at >= 0)
-        tried.outputs[attack.statement, attack.tenant.name] = reply.rows
+        if not tried.outputs.get((attack.statement, attack.tenant.name)):  # the plainest persona's that saw anything
+            tried.outputs[attack.statement, attack.tenant.name] = reply.rows
         tried.alive = tried.alive or seen
         tried.seen_by |= {attack.tenant.name} if seen else set()
         tried.empty = tried.empty or not seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ def worth_telling(catalog: Catalog, leaks: Iterable[Leak]) -> tuple[Told, ...]:
 def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     if leak.breaks == "carryover":
         return (leak.breaks,)
+    if leak.opened:
+        return ("opened", re.sub(r"='[^']*'", "", leak.opened))  # whatever the value
     if leak.constraint:
         return (leak.breaks, leak.relation, leak.constraint)
     relation = catalog.find_relation(leak.relation)

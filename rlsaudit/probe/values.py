@@ -40,8 +40,13 @@ def candidates(
     if column.type.endswith("[]"):
         return (*mined, *_array(column, tenant, serial), "{}")
     typed = tuple(_typed(column, tenant, serial))
-    words = tuple(v for v in mined if v.isalpha()) if mined_first and column.category == "S" else ()
+    words = tuple(v for v in mined if v.replace("_", "").isalpha()) if mined_first and column.category == "S" else ()
     return tuple(dict.fromkeys((*words, *typed, *mined, *_plain(column))))
+
+
+def known(base_type: str) -> bool:
+    """Whether there are candidates of the type's own kind."""
+    return _bare(base_type) in _BY_TYPE
 
 
 def mine(expression: str) -> tuple[str, ...]:
@@ -90,6 +95,9 @@ def _text(column: Column, tenant: int, serial: int) -> Iterator[str]:
         f"{word}/1.0.0",
         f"#{serial:06x}",
         "".join(chr(97 + int(c)) for c in digits),
+        f"{word}-{word}-{word}-{word}",
+        f"{tenant + 1:08x}-0000-4000-8000-{serial:012x}",
+        f"2031-0{tenant % 9 + 1}-{serial % 28 + 1:02d}T00:00:00Z",
     )
     yield from (shape for shape in shapes if len(shape) <= room)
     short = f"{chr(97 + tenant % 26)}{serial % 10 ** max(1, room - 1)}"[:room]
@@ -210,5 +218,7 @@ _BY_TYPE: dict[str, Callable[[Column, int, int], Iterator[str]]] = {
     "daterange": _range("{year}-01-{d:02d}", "{year}-01-{d:02d}"),
     "tsrange": _range("{year}-01-{d:02d}", "{year}-01-{d:02d}"),
     "tstzrange": _range("{year}-01-{d:02d} 00:00+00", "{year}-01-{d:02d} 00:00+00"),
+    "int4multirange": _fixed("{{[{t}{n:06d},{t}{n:06d}]}}"), "int8multirange": _fixed("{{[{t}{n:06d},{t}{n:06d}]}}"),
+    "nummultirange": _fixed("{{[{t}{n:06d},{t}{n:06d}]}}"),
     "jsonpath": _fixed("$.{w}"), "regclass": _fixed("pg_class"), "regrole": _fixed("postgres"),
 }  # fmt: skip

@@ -11,9 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
 
 import hypothesis
 from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
 from psycopg import sql
 
 from rlsaudit.catalog.model import COMMANDS, Relation
@@ -30,6 +33,8 @@ from rlsaudit.tenancy.model import Persona
 
 _LONGEST = 4
 _ROUNDS = 8
+_LONG = 10.0
+"""Seconds from which on a budget is used up, round after round."""
 _TOGGLES = (
     "SAVEPOINT s",
     "SET LOCAL enable_seqscan = off",
@@ -56,9 +61,20 @@ class _Found(Exception):
 
 
 def workloads(
-    arena: Arena, session: Session, role: int, *, seed: int, examples: int, seconds: float, seen: set[Place]
+    arena: Arena,
+    session: Session,
+    role: int,
+    *,
+    seed: int,
+    examples: int,
+    seconds: float,
+    seen: set[Place],
+    database: Path | None = None,
 ) -> tuple[list[Leak], int]:
-    """(leaks not in ``seen``, programs run).  ``seen`` grows by what is found."""
+    """(leaks not in ``seen``, programs run).  ``seen`` grows by what is found; ``database`` keeps hard examples.
+
+    A short budget ends with the first round that finds nothing, a long one is used up.
+    """
     menus = {tenant: _menu(arena, role, tenant) for tenant in arena.world.tenants}
     personas = arena.tenancy.context.personas
     if not personas or not all(menus.values()):
@@ -79,13 +95,16 @@ def workloads(
             shrinking = True
             raise _Found(leak)
 
-    for round_ in range(_ROUNDS):
+    for round_ in count():
         shrinking = False
-        leak = _search(menus, personas, attempt, seed + round_, examples)
-        if leak is None:
+        # Hypothesis forgets an example that fails no longer, and a leak that has been found is passed over from then on.
+        kept = database / str(len(found)) if database else None
+        leak = _search(menus, personas, attempt, seed + round_, examples, kept)
+        if leak is not None:
+            seen.add(leak.place)
+            found.append(leak)
+        if time.monotonic() > until or (seconds < _LONG and (leak is None or round_ + 1 == _ROUNDS)):
             break
-        seen.add(leak.place)
-        found.append(leak)
     return found, programs
 
 
@@ -95,21 +114,23 @@ def _search(
     attempt: Callable[[Tenant, Persona, Sequence[Step]], None],
     seed: int,
     examples: int,
+    database: Path | None,
 ) -> Leak | None:
     """One Hypothesis run; what it raises is the shrunk leak."""
 
-    @hypothesis.seed(seed)
+    # Settings stand outside the seed, which would take the database away.
     @hypothesis.settings(
         max_examples=examples,
         deadline=None,
-        database=None,
+        database=None if database is None else DirectoryBasedExampleDatabase(database),
         derandomize=False,
         report_multiple_bugs=False,
         print_blob=False,
         verbosity=hypothesis.Verbosity.quiet,
         suppress_health_check=list(hypothesis.HealthCheck),
-        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+        phases=(hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink),
     )
+    @hypothesis.seed(seed)
     @hypothesis.given(_programs(menus, personas))
     def crosses(drawn: tuple[Tenant, Persona, tuple[Step, ...]]) -> None:
         attempt(*drawn)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+
+from rlsaudit.probe.disguise import disguises
 
 Row = Mapping[str, str | None]
 """Column name → the server's text for the value."""
@@ -22,6 +25,8 @@ class Tenant:
     name: str
     key: str
     user: str
+    fellows: tuple[str, ...] = ()
+    """Other principals of the same tenant."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class World:
     """Mark → relations whose rows contain it."""
     baseline: Mapping[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
     """(relation OID, owner label) → row count and hash."""
+    common: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
+    """Relation OID → rows of relations that hold no tenant data."""
+    brought: frozenset[int] = frozenset()
+    """Those of them whose rows came with the schema."""
+    common_spare: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
+    """The same for valid rows that were rolled back."""
     failures: Mapping[int, str] = field(default_factory=dict)
     """Relations that could not be seeded → the server's last error and what would help."""
 
@@ -51,6 +62,17 @@ class World:
             oid for (oid, _), rows in self.rows.items() for row in rows if any(v and mark in v for v in row.values())
         )
         return next(places, 0)
+
+    def plain(self, mark: str) -> str:
+        """The text that was seeded, of one that came out transformed."""
+        return mark if mark in self.marks else self.disguised.get(mark, mark)
+
+    @cached_property
+    def disguised(self) -> Mapping[str, str]:
+        """What the server's functions make of marks → the mark: upper, lower, reversed, hashed, encoded."""
+        stored = {value for rows in self.rows.values() for row in rows for value in row.values() if value is not None}
+        taken = {word for value in stored for word in (value, *tokens(value))}
+        return disguises(self.marks, taken)
 
     def others(self, tenant: Tenant) -> tuple[Tenant, ...]:
         return tuple(other for other in self.tenants if other is not tenant)

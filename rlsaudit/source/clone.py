@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from rlsaudit.catalog.model import Catalog, Membership, Role, Setting
 from rlsaudit.errors import NotTrustworthy, UsageError
-from rlsaudit.source import process
-from rlsaudit.source.dsn import parameters, redact
-from rlsaudit.source.extensions import STAND_INS
+from rlsaudit.source import process, programs
+from rlsaudit.source.dsn import redact
 from rlsaudit.source.files import SqlFile
+from rlsaudit.source.leaving import Leaving
 from rlsaudit.source.load import load_sql
+from rlsaudit.source.on_target import TargetScratch
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.source.tokens import tokens
 
 _DUMP_SECONDS = 1800
+WAYS_OUT = (
+    "to have it tested name the bin directory of a server that has it with --pg-bin, or make the copy on the target's own "
+    "cluster with --scratch-on-target"
+)
 _SUPERUSER = "postgres"
 _LISTS = frozenset({"search_path"})
 _SKIPPED = frozenset(
@@ -28,41 +32,52 @@ _SKIPPED = frozenset(
 )
 """Settings of a role that could keep it from connecting to a server with other files."""
 
-_RECENT = {"require_auth": "", "load_balance_hosts": "disable", "sslnegotiation": "postgres"}
-"""Defaults of connection options that the libpq of an older pg_dump refuses to hear of."""
-
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class Server(Protocol):
+    """What a restore needs of a server."""
+
+    @property
+    def version(self) -> str: ...
+    def connect(self, dbname: str = ...) -> Connection: ...
 
 
 def clone(dsn: str, catalog: Catalog, server: ScratchServer, dbname: str) -> tuple[str, ...]:
     """Create ``dbname`` in the scratch server as a copy, without rows, of the database that ``dsn`` opens.
 
     Roles, their attributes, memberships and settings come from ``catalog``, without passwords; everything
-    else from pg_dump, which only reads.  Returns notes on what differs.  Raises NotTrustworthy: an extension
-    that the scratch server lacks, a target newer than pg_dump, a schema that cannot be dumped or restored.
+    else from pg_dump, which only reads.  What needs an extension or a language that the scratch server lacks is
+    left out; ``difference`` tells what that means for relations.  Returns notes on what differs.  Raises
+    NotTrustworthy: a target newer than pg_dump, a schema that cannot be dumped or restored.
     """
     _check_version(catalog, server)
-    with server.connect() as connection:
-        _check_extensions(catalog, connection, server.version)
-    dump = _dump(dsn, server.binary("pg_dump"))
+    dump = dump_of(dsn, server.binary("pg_dump"))
     notes: list[str] = []
     with server.connect() as connection:
         _make_roles(catalog, connection, notes)
     server.create_database(dbname)
-    try:
-        loaded = load_sql(lambda: server.connect(dbname), [SqlFile(dump, "pg_dump of the target")])
-    except UsageError as error:
-        raise NotTrustworthy(f"the target's schema cannot be restored on the scratch server: {error}") from error
+    notes += restore(dump, catalog, server, dbname)
     with server.connect() as connection:
         _apply_settings(catalog, connection, notes)
-    expected = ("CREATE DATABASE", "\\connect", "what is said of database")
-    notes += [note for note in loaded.notes if not note.startswith(expected)]
     if catalog.server.major != server.major:
         notes.append(
             f"the target runs PostgreSQL {catalog.server.version}, the scratch copy {server.version}: "
             "behaviour that changed in between is not covered"
         )
     return tuple(dict.fromkeys(notes))
+
+
+def clone_on_target(dsn: str, catalog: Catalog, server: TargetScratch, dbname: str) -> tuple[str, ...]:
+    """The same on the target's own cluster, whose roles are there already and stay as they are.  Raises NotTrustworthy."""
+    dump = server.readable(dump_of(dsn, server.binary("pg_dump")))
+    try:
+        server.create_database(dbname)
+    except psycopg.Error as error:
+        raise NotTrustworthy(
+            f"no scratch database can be made on the target: {error.diag.message_primary or error}"
+        ) from error
+    return tuple(dict.fromkeys((*server.notes, *restore(dump, catalog, server, dbname, roles_fixed=True))))
 
 
 def _check_version(catalog: Catalog, server: ScratchServer) -> None:
@@ -74,52 +89,40 @@ def _check_version(catalog: Catalog, server: ScratchServer) -> None:
         )
 
 
-def _check_extensions(catalog: Catalog, connection: Connection, version: str) -> None:
-    rows = connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
-    available = {str(name) for (name,) in rows}
-    missing = sorted({extension.name for extension in catalog.extensions} - available - STAND_INS.keys())
-    if missing:
-        raise NotTrustworthy(
-            f"the scratch server (PostgreSQL {version}) lacks the target's extension {', '.join(missing)}; "
-            "name the bin directory of a server that has it with --pg-bin, or run only the audit, "
-            "which needs no copy"
+def restore(dump: str, catalog: Catalog, server: Server, dbname: str, *, roles_fixed: bool = False) -> list[str]:
+    """Load a dump of the target into ``dbname``; gives notes.  Raises NotTrustworthy."""
+    leaving = Leaving(roles_fixed=roles_fixed)
+    try:
+        loaded = load_sql(lambda: server.connect(dbname), [SqlFile(dump, "pg_dump of the target")], leaving=leaving)
+    except UsageError as error:
+        raise NotTrustworthy(f"the target's schema cannot be restored on the scratch server: {error}") from error
+    expected = ("CREATE DATABASE", "\\connect", "what is said of database")
+    notes = [note for note in loaded.notes if not note.startswith(expected)]
+    if gone := [role for role in loaded.roles_created if not any(role == known.name for known in catalog.roles)]:
+        notes.append(
+            f"the target holds privileges of roles that are gone ({', '.join(gone)}); the copy has them as empty roles"
         )
+    if leaving.lacking:
+        first = next(iter(leaving.left_out.items()))
+        notes.append(
+            f"the scratch server (PostgreSQL {server.version}) lacks the target's {', '.join(leaving.lacking)}; "
+            f"{len(leaving.left_out)} statements were left out, the first: {first[0]} ({first[1]}); {WAYS_OUT}"
+        )
+    return notes
 
 
-def _dump(dsn: str, program: Path) -> str:
-    """What pg_dump prints of the target; it runs as ourselves, who may have a passfile and certificates."""
-    given = parameters(dsn)
-    environment = {**os.environ, "LC_ALL": "C"}
-    password = given.pop("password", None)
-    if password is not None:
-        environment["PGPASSWORD"] = password
-    if given.pop("sslpassword", None) is not None:
-        raise NotTrustworthy(
-            "pg_dump cannot be given an sslpassword without showing it to other users; use a key without one"
-        )
-    given = {name: value for name, value in given.items() if _RECENT.get(name) != value}
-    given.setdefault("application_name", "rlsaudit")
-    given.setdefault("connect_timeout", "10")
+def dump_of(dsn: str, program: Path, dbname: str | None = None) -> str:
+    """What pg_dump prints of the target, or of another database of its server.  Raises NotTrustworthy."""
+    there = programs.address(dsn, dbname)
     options = ["--schema-only", "--create", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60s"]
     options += ["--no-tablespaces", "--no-subscriptions", "--no-table-access-method"]
-    with process.signals_held():
-        child = process.spawn(
-            [program, *options, "--dbname", make_conninfo(**given)],
-            account=None,
-            environment=environment,
-            cwd=Path.cwd(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    with child:
-        try:
-            output, errors = child.communicate(timeout=_DUMP_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise NotTrustworthy(f"pg_dump of the target did not end within {_DUMP_SECONDS} seconds") from error
-        finally:
-            process.end(child, grace=0)
-    if child.returncode != 0:
-        raise NotTrustworthy(f"pg_dump of the target failed: {_dump_reason(errors, password)}")
+    command: list[str | Path] = [program, *options, "--dbname", there.conninfo]
+    try:
+        code, output, errors = programs.run(command, there.environment, timeout=_DUMP_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise NotTrustworthy(f"pg_dump of the target did not end within {_DUMP_SECONDS} seconds") from error
+    if code != 0:
+        raise NotTrustworthy(f"pg_dump of the target failed: {_dump_reason(errors, there.password)}")
     return output.decode()
 
 
@@ -128,8 +131,13 @@ def _dump_reason(errors: bytes, password: str | None) -> str:
     reason = redact(lines[0] if lines else process.last_line(errors.decode(errors="replace")))
     if password:
         reason = reason.replace(password, "********")
+    if "server version mismatch" in reason:
+        reason += "; name the bin directory of a PostgreSQL of the target's major version with --pg-bin"
     if "permission denied" in reason:
-        reason += "; pg_dump needs SELECT on every table: connect as a member of pg_read_all_data"
+        reason += (
+            "; pg_dump needs SELECT on every table, rows are not read: connect as a member of pg_read_all_data "
+            "(GRANT pg_read_all_data TO the login), or run only the audit, which needs neither"
+        )
     return reason
 
 

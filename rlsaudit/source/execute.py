@@ -13,7 +13,9 @@ from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.deadline import Deadline
 from rlsaudit.source.dsn import redact
 from rlsaudit.source.extensions import STAND_INS, stand_in_for
+from rlsaudit.source.leaving import Leaving
 from rlsaudit.source.places import Places
+from rlsaudit.source.presets import expected_by
 from rlsaudit.source.rewrite import Prepared, Refused, created_role, prepare, role_as_alteration
 from rlsaudit.source.script import Session, Statement
 
@@ -35,8 +37,22 @@ class MissingExtension(UsageError):
 class Executor:
     """The session that runs the statements of one load, and what it notes on the way."""
 
-    def __init__(self, factory: Callable[[], Connection], side: Connection, places: Places, deadline: Deadline) -> None:
-        """``side`` is a second superuser session, for what the script's own ROLLBACK must not undo."""
+    def __init__(
+        self,
+        factory: Callable[[], Connection],
+        side: Connection,
+        places: Places,
+        deadline: Deadline,
+        offered: frozenset[str] = frozenset(),
+        leaving: Leaving | None = None,
+    ) -> None:
+        """``side`` is a second superuser session, for what the script's own ROLLBACK must not undo.
+
+        ``offered`` are extensions whose objects are there already, made by a preset; ``leaving`` takes up what may be
+        left out, None for nothing.
+        """
+        self._offered = offered
+        self._leaving = leaving
         self._factory = factory
         self._side = side
         self._places = places
@@ -129,7 +145,10 @@ class Executor:
                 if (substitute := self._stand_in(prepared, error)) is not None:
                     return substitute
                 missing = _NO_ROLE.search(message) if error.sqlstate in ("42704", "22023") else None
-                if missing is None or missing.group(1) in made:
+                fixed = self._leaving is not None and self._leaving.roles_fixed
+                if missing is None or fixed or missing.group(1) in made:
+                    if self._left_out(statement, prepared, error):
+                        return self._connection.cursor()
                     raise self._failure(statement, prepared, error) from error
                 made.add(missing.group(1))
                 self._ensure_role(missing.group(1), f"{statement.file}:{statement.line}")
@@ -141,13 +160,22 @@ class Executor:
         said = f"{error.diag.message_primary} {error.diag.message_detail or ''}"
         lacking = _NO_EXTENSION.search(said) if prepared.words[:2] == ("create", "extension") else None
         if lacking:
-            note = stand_in_for(self._connection, lacking.group(1) or lacking.group(2), prepared.text)
+            name = lacking.group(1) or lacking.group(2)
+            note = stand_in_for(self._connection, name, prepared.text)
+            if note is None and name in self._offered:
+                note = f"extension {name} is not there; only what the preset makes in its place is"
             if note is None:
                 return None
             self.note(note)
             return self._connection.cursor()
         about = _ABSENT_EXTENSION.match(error.diag.message_primary or "")
-        return self._connection.cursor() if about and about.group(1) in STAND_INS else None
+        return self._connection.cursor() if about and about.group(1) in {*STAND_INS, *self._offered} else None
+
+    def _left_out(self, statement: Statement, prepared: Prepared, error: psycopg.Error) -> bool:
+        if self._leaving is None or self._connection.closed:
+            return False
+        said = " ".join(part for part in (error.diag.message_primary, error.diag.message_detail) if part)
+        return self._leaving.excuse(_excerpt(statement.text), prepared.words, error.sqlstate or "", _one_line(said))
 
     def _run(self, statement: Statement, prepared: Prepared) -> psycopg.Cursor[tuple[object, ...]]:
         connection = self._connection
@@ -244,8 +272,7 @@ class Executor:
                 f"{statement.file}:{statement.line}: the scratch server ended the session: {_one_line(str(error))}"
             ) from error
         message = error.diag.message_primary or str(error)
-        shown = redact(_one_line(statement.text))
-        excerpt = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        excerpt = _excerpt(statement.text)
         where = f"{statement.file}:{_line_of(statement, prepared, error)}"
         if self._deadline.expired:
             limit = f"{self._deadline.seconds:g}"
@@ -261,7 +288,9 @@ class Executor:
         hint = f" (hint: {error.diag.message_hint})" if error.diag.message_hint else ""
         if message.endswith('at or near ":"'):
             hint = " (hint: a psql variable that is not set; give it a value with \\set first)"
-        return UsageError(f"{where}: {excerpt}: {redact(_one_line(message + hint))}")
+        expected = expected_by(message, statement.file)
+        mend = f"; the SQL expects a platform: --preset {expected}" if expected and not self._offered else ""
+        return UsageError(f"{where}: {excerpt}: {redact(_one_line(message + hint))}{mend}")
 
 
 def _line_of(statement: Statement, prepared: Prepared, error: psycopg.Error) -> int:
@@ -273,6 +302,11 @@ def _line_of(statement: Statement, prepared: Prepared, error: psycopg.Error) -> 
     if position and position.isdigit():
         return statement.line + prepared.text.count("\n", 0, int(position) - 1)
     return statement.line
+
+
+def _excerpt(text: str) -> str:
+    shown = redact(_one_line(text))
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
 
 
 def _one_line(text: str) -> str:

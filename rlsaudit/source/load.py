@@ -12,6 +12,7 @@ from rlsaudit.source.commands import Connect, Include, carry_out
 from rlsaudit.source.deadline import Deadline
 from rlsaudit.source.execute import Executor
 from rlsaudit.source.files import SqlFile, included
+from rlsaudit.source.leaving import Leaving
 from rlsaudit.source.places import Places
 from rlsaudit.source.script import Session
 from rlsaudit.source.seal import seal
@@ -38,12 +39,16 @@ def load_sql(
     sources: Sequence[SqlFile],
     *,
     statement_seconds: float = 300,
+    offered: frozenset[str] = frozenset(),
+    leaving: Leaving | None = None,
 ) -> LoadResult:
     """Run ``sources`` in order in the database that ``connection_factory`` opens as a superuser.
 
     One session runs them all, so that SET lasts as it does in psql.  SQL has the powers of the server's
     account; what reaches the shell, files or other servers through psql or COPY is refused.  Roles belong to
-    the cluster: two loads that must not share them need two servers.
+    the cluster: two loads that must not share them need two servers.  CREATE EXTENSION of what is in ``offered``
+    is passed over where the server lacks it, because a preset has made what it gives.  With ``leaving``,
+    statements that fail for the lack of something are left out and kept there.
 
     Raises UsageError with file and line: a statement that fails or takes longer than ``statement_seconds``, a
     refused command, a transaction left open.  Raises NotTrustworthy when the server ends the session.
@@ -52,7 +57,7 @@ def load_sql(
     with connection_factory() as side, Deadline(statement_seconds) as deadline:
         side.autocommit = True
         places.install(side)
-        executor = Executor(connection_factory, side, places, deadline)
+        executor = Executor(connection_factory, side, places, deadline, offered, leaving)
         try:
             loader = _Loader(executor)
             for source in sources:

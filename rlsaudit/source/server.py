@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from rlsaudit.errors import NotTrustworthy
-from rlsaudit.source import binaries, process
+from rlsaudit.source import binaries, database, process, stale
 from rlsaudit.source.process import last_line
 
 _SETTINGS = {
@@ -72,6 +72,9 @@ class ScratchServer:
     the interpreter exits; on Linux it ends also with the thread that called ``start``, however that ends.
     """
 
+    shared = False
+    """Its roles are ours alone, so they may be changed."""
+
     def __init__(self, pg_bin: Path | None = None) -> None:
         """``pg_bin``: the bin directory of the server to use instead of the embedded one."""
         self._pg_bin = pg_bin
@@ -79,6 +82,7 @@ class ScratchServer:
         self._directory: Path | None = None
         self._account: binaries.Account | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
         self._owner = os.getpid()
         self._booting = True
         self._version = ""
@@ -117,6 +121,9 @@ class ScratchServer:
             directory, self._directory = self._directory, None
             if directory is not None:
                 _remove(directory)
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                os.close(lock)
         atexit.unregister(self.stop)
 
     @property
@@ -166,6 +173,9 @@ class ScratchServer:
         names = sql.Identifier(name), sql.Identifier(template or "template0")
         with self.connect() as connection:
             connection.execute(statement.format(*names))
+        if template is not None:
+            with self.connect(name) as connection:
+                database.settle(connection, template)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists, ending the sessions in it.  Raises psycopg.Error."""
@@ -237,8 +247,11 @@ class ScratchServer:
         found = binaries.locate(self._pg_bin)
         self._account = binaries.unprivileged_account()
         self._directory = _new_directory_name(self._account is not None)
+        owners = {os.geteuid(), self._account.uid} if self._account else {os.geteuid()}
+        stale.remove_stale(self._directory.parent, owners)
         try:
             self._directory.mkdir(mode=0o700)
+            self._lock = stale.claim(self._directory)
             if self._account:
                 os.chown(self._directory, self._account.uid, self._account.gid)
             self._bin = self._runnable(found)
@@ -330,7 +343,7 @@ def _new_directory_name(for_other_account: bool) -> Path:
     closed = for_other_account and any(not p.stat().st_mode & 0o001 for p in (base, *base.parents))
     if closed or len(os.fsencode(base)) > _SOCKET_ROOM - 20:
         base = Path("/tmp")  # noqa: S108  (a private directory is made inside)
-    return base / f"rlsaudit-{secrets.token_hex(5)}"
+    return base / f"{stale.PREFIX}{secrets.token_hex(5)}"
 
 
 def _remove(directory: Path) -> None:

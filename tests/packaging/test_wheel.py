@@ -65,6 +65,8 @@ def test_the_wheel_runs(wheel, tmp_path) -> None:
         "from rlsaudit.demo import demos, path\n"
         "assert registry() and {'json', 'html', 'junit'} <= set(formats())\n"
         "assert all(path(demo).is_file() for demo in demos())\n"
+        "from rlsaudit.source import presets\n"
+        "assert presets.preset('supabase').text\n"
         f"assert all(p.startswith({str(tmp_path)!r}) for p in rlsaudit.__path__), rlsaudit.__path__\n"
     )
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}

@@ -99,7 +99,13 @@ CASES = [
     ("DELETE", Tried(3, empty=True), {"policies": ("SELECT",), "sensitive": True}, "held", "default deny"),
     ("DELETE", Tried(3, empty=True), {"policies": ("SELECT",)}, "not covered", "prove nothing"),
     ("SELECT", Tried(3, alive=True), {"kind": "unclassified", "sensitive": True}, "not covered", "unclassified"),
-    ("SELECT", Tried(3), {"kind": "global"}, "held", "not tenant data"),
+    ("SELECT", Tried(3), {"kind": "global"}, "not covered", "no row was there to be read"),
+    ("SELECT", Tried(3), {"kind": "global", "failures": {TABLE: "no row fits"}}, "not covered", "no row fits"),
+    ("SELECT", Tried(3, outputs=ROWS), {"kind": "global"}, "held", "no tenant's value came out"),
+    ("SELECT", Tried(3), {"kind": "global", "policies": ()}, "held", "default deny"),
+    ("UPDATE", Tried(3, empty=True), {"kind": "global"}, "not covered", "no row could be written"),
+    ("UPDATE", Tried(3, alive=True), {"kind": "global"}, "held", "no tenant's row changed"),
+    ("INSERT", Tried(3, denied=DENIED), {"kind": "infrastructure"}, "held", "refused"),
     ("INSERT", None, {"relation": "materialized view"}, "held", "takes no rows"),
 ]
 

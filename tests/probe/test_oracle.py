@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +24,38 @@ WORLD = World((ALICE, BOB), {}, {}, marks(OWNED))
 
 def rows(*cells: str | None) -> Reply:
     return Reply(rows=tuple((cell,) for cell in cells), tag=f"SELECT {len(cells)}")
+
+
+@pytest.mark.parametrize("make", [
+    str.upper, str.title, lambda t: t[::-1], lambda t: hashlib.md5(t.encode()).hexdigest(),
+    lambda t: base64.b64encode(t.encode()).decode(), lambda t: t.encode().hex(), lambda t: "\\x" + t.encode().hex(),
+    lambda t: f"[{{'a': '{t.upper()}'}}]",
+])  # fmt: skip
+def test_marks_in_other_forms(make) -> None:
+    world = World((ALICE, BOB), {}, {}, marks(OWNED))
+    evidence = oracle.taint([rows(make("qb00001x"))], (), world, "1", "SELECT")
+    assert evidence is not None
+    assert (evidence.property, evidence.owner) == ("read", "11")
+    assert evidence.mark in make("qb00001x")
+    assert world.plain(evidence.mark) == "qb00001x"
+    assert oracle.taint([rows(make("qb00001x"))], (), world, "11", "SELECT") is None
+    assert oracle.taint([rows(make("qb00001x"))], (), world, "1", "SELECT f('qb00001x')") is None
+    assert oracle.own_seen(Transcript((rows(make("qb00001x")),), ()), world, "11")
+
+
+def test_own_text_that_looks_like_another_form_is_no_leak() -> None:
+    own = {"word": "ABC123"}
+    stored = {(1, "1"): (own,), (1, "11"): ({"word": "abc123"},)}
+    world = World((ALICE, BOB), stored, {}, marks([("1", "ABC123"), ("11", "abc123")]))
+    assert oracle.taint([rows("ABC123")], (), world, "1", "SELECT") is None
+    shared = World(
+        (ALICE, BOB), {**stored, (2, "11"): (own,)}, {}, marks([("1", "ABC123"), ("11", "abc123"), ("11", "ABC123")])
+    )
+    assert oracle.taint([rows("ABC123")], (), shared, "1", "SELECT") is None
+    assert (
+        oracle.taint([rows("7654321")], (), World((ALICE, BOB), {}, {}, marks([("11", "1234567")])), "1", "SELECT")
+        is None
+    )
 
 
 def test_marks() -> None:

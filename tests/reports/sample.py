@@ -336,6 +336,16 @@ def _roles() -> tuple[RoleEntry, ...]:
     )
 
 
+def function_cells() -> tuple[Cell, ...]:
+    """Functions, one of them under a hostile name."""
+    return (
+        Cell("app.account_total(bigint)", "app_user", "EXECUTE", "held", 24, "what it returned holds no other value"),
+        Cell("app.close_account(uuid, text)", "app_user", "EXECUTE", "not covered", 32, "every call failed: not yours"),
+        Cell("app.search(text)", "app_user", "EXECUTE", "leak", 18, "read"),
+        Cell(f'{HOSTILE[0]}("<b>\u202e")', "ev\u202eil", "EXECUTE", "held", 2, "it runs with its caller's rights"),
+    )
+
+
 def rich() -> Report:
     """Every state, every severity, every outcome, and names that attack the page."""
     population = _population()
@@ -351,7 +361,7 @@ def rich() -> Report:
         ),
         population=population,
         population_counted=len(population),
-        cells=_cells(population),
+        cells=(*_cells(population), *function_cells()),
         findings=_findings(),
         properties=(
             PropertyResult("closed", "app_user", "leak", 96, "3 rows seen with the setting empty"),

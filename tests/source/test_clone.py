@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import Catalog, Extension
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.errors import NotTrustworthy
-from rlsaudit.source import dsn, process
-from rlsaudit.source.clone import clone
+from rlsaudit.source import difference, dsn, process
+from rlsaudit.source.clone import clone, restore
 from rlsaudit.source.files import SqlFile
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.server import ScratchServer
@@ -117,10 +117,86 @@ def test_a_newer_target(catalog: Catalog, server: ScratchServer) -> None:
         clone("host=nowhere", newer, server, "copy")
 
 
-def test_missing_extensions_are_all_named(catalog: Catalog, server: ScratchServer) -> None:
-    more = (*catalog.extensions, Extension("zz_b", "1", "public"), Extension("zz_a", "1", "public"))
-    with pytest.raises(NotTrustworthy, match=r"lacks the target's extension zz_a, zz_b; .*--pg-bin"):
-        clone("host=nowhere", dataclasses.replace(catalog, extensions=more), server, "copy")
+BEYOND = """
+create extension xml2; create extension sslinfo; create role beyond_app;
+create table plain (id int primary key, tenant_id int); create table guarded (id int primary key, tenant_id int, x text);
+create table checked (id int primary key, tenant_id int, x text check (xml_valid(x)));
+create function public.uses() returns boolean language sql begin atomic select xml_valid('<a/>'); end;
+create view seen as select id, xml_valid(x) as valid from guarded;
+create table below (id int primary key references checked, tenant_id int);
+alter table plain enable row level security; alter table guarded enable row level security;
+create policy p on plain using (tenant_id = 1); create policy q on guarded using (tenant_id = 1 and xml_valid(x));
+create policy r on guarded for select using (tenant_id = 1);
+"""
+
+
+def test_what_needs_a_missing_extension_is_left_out_and_told(older_server: ScratchServer) -> None:
+    older_server.create_database("beyond")
+    try:
+        load_sql(lambda: older_server.connect("beyond"), [SqlFile(BEYOND, "schema.sql")])
+        with dsn.connect(older_server.conninfo("beyond")) as connection:
+            catalog = load_catalog(connection)
+        with ScratchServer() as scratch:
+            notes = clone(older_server.conninfo("beyond"), catalog, scratch, "copy")
+            with scratch.connect("copy") as connection:
+                copied = load_catalog(connection)
+    finally:
+        older_server.drop_database("beyond")
+        with older_server.connect() as connection:
+            connection.execute("drop role beyond_app")
+    said = next(note for note in notes if "lacks the target's" in note)
+    assert 'extension "sslinfo", extension "xml2"' in said
+    assert "--pg-bin" in said
+    assert "--scratch-on-target" in said
+    assert difference.relations(catalog, copied) == {
+        "public.below": "constraint below_id_fkey could not be made",
+        "public.checked": "it could not be made",
+        "public.guarded": "policy q could not be made",
+        "public.seen": "it could not be made",
+    }
+    assert [function.signature for function in difference.functions(catalog, copied)] == ["public.uses()"]
+
+
+def test_a_copy_without_gaps_differs_in_nothing(target: ScratchServer, catalog: Catalog) -> None:
+    with ScratchServer() as scratch:
+        clone(target.conninfo("d"), catalog, scratch, "copy")
+        with scratch.connect("copy") as connection:
+            copied = load_catalog(connection)
+            assert difference.relations(catalog, copied) == {}
+            assert difference.functions(catalog, copied) == ()
+            connection.execute('drop policy "p;p" on "We ird"."T x"')
+            changed = load_catalog(connection)
+    assert difference.relations(catalog, changed) == {'"We ird"."T x"': "policy p;p could not be made"}
+
+
+def test_another_error_than_a_lack_ends_the_restore(catalog: Catalog, server: ScratchServer, database: str) -> None:
+    with pytest.raises(NotTrustworthy, match=r"cannot be restored on the scratch server: .*syntax error"):
+        restore("CREATE TABEL t ();", catalog, server, database)
+    with pytest.raises(NotTrustworthy, match="does not exist"):
+        restore("ALTER TABLE nowhere ENABLE ROW LEVEL SECURITY;", catalog, server, database)
+
+
+@pytest.mark.parametrize(
+    ("statement", "lacking"),
+    [
+        ("CREATE EXTENSION plpython3u;", 'extension "plpython3u"'),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE plv8 AS 'return 1';", 'language "plv8"'),
+        ("CREATE TABLE t (); SECURITY LABEL FOR selinux ON TABLE t IS 'x';", 'security label provider "selinux"'),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/nowhere', 'f';", 'library "nowhere"'),
+    ],
+)
+def test_lacks_are_named(statement: str, lacking: str, catalog: Catalog, server: ScratchServer, database: str) -> None:
+    notes = restore(statement, catalog, server, database)
+    assert any(lacking in note and "--pg-bin" in note for note in notes), notes
+
+
+def test_privileges_of_roles_that_are_gone(catalog: Catalog, server: ScratchServer, database: str) -> None:
+    dump = 'CREATE TABLE t (); GRANT SELECT ON t TO "16999";'
+    notes = restore(dump, catalog, server, database)
+    assert notes == ["the target holds privileges of roles that are gone (16999); the copy has them as empty roles"]
+    notes = restore('GRANT INSERT ON t TO "16998";', catalog, server, database, roles_fixed=True)
+    with server.connect() as connection:
+        assert connection.execute("select from pg_roles where rolname = '16998'").fetchone() is None
 
 
 def test_the_password_is_in_no_argument_and_no_message(
@@ -133,7 +209,7 @@ def test_the_password_is_in_no_argument_and_no_message(
         seen.extend(map(str, command))
         return spawn(command, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rlsaudit.source.clone.process.spawn", watched)
+    monkeypatch.setattr("rlsaudit.source.programs.process.spawn", watched)
     with pytest.raises(NotTrustworthy, match="pg_dump of the target failed") as caught:
         clone("host=localhost port=1 password=canary user=x", catalog, server, "copy")
     assert "canary" not in str(caught.value)

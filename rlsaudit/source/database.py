@@ -1,0 +1,59 @@
+"""Making a database that behaves like another: its locale, and the settings that CREATE DATABASE does not copy."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+_SETTINGS = """
+SELECT COALESCE(r.rolname, ''), s.setrole = 0, c.setting
+FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase AND d.datname = %s
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (setting)
+"""
+# Names of the columns differ by version; as a document they can be asked for one by one.
+_LOCALE = """
+SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text,
+       COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+"""
+
+
+def like_current(connection: Connection) -> sql.Composable:
+    """Options of CREATE DATABASE … TEMPLATE template0 for the encoding and locale of the session's database."""
+    row = connection.execute(_LOCALE).fetchone()
+    assert row is not None
+    encoding, collate, ctype, provider, locale = row
+    options = sql.SQL("ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(*map(sql.Literal, (encoding, collate, ctype)))
+    if provider == "i":
+        options += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(locale))
+    elif provider == "b":
+        options += sql.SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(sql.Literal(locale))
+    return options
+
+
+def settle(connection: Connection, template: str) -> None:
+    """Give the session's database, a copy of ``template``, the settings of that one, and no event triggers.
+
+    What an event trigger does when something is created is the schema's business when it is loaded, not the probe's.
+    Raises psycopg.Error.
+    """
+    name = sql.Identifier(connection.info.dbname)
+    for role, everybody, setting in connection.execute(_SETTINGS, (template,)).fetchall():
+        parameter, _, value = str(setting).partition("=")
+        whose = sql.SQL("DATABASE {}").format(name)
+        if not everybody:
+            whose = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(str(role)), name)
+        given = sql.SQL(".").join(sql.Identifier(part) for part in parameter.split("."))
+        statement = sql.SQL("ALTER {} SET {} FROM CURRENT").format(whose, given)
+        try:
+            with connection.transaction():  # FROM CURRENT, because a list must not be quoted as one value
+                connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (parameter, value))
+                connection.execute(statement)
+        except psycopg.Error:
+            continue  # a parameter that no session may set; the database that is copied got it at its start alone
+    for (trigger,) in connection.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
+        connection.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(str(trigger))))

@@ -1,0 +1,51 @@
+"""What of a platform is not the application's: its roles, and relations that only its own services write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.tenancy.infer import Declared, DeclaredRelation
+from rlsaudit.tenancy.model import ApplicationRole, Tenancy
+
+_SCHEMAS = {
+    "supabase": frozenset(
+        "auth storage realtime _realtime vault graphql graphql_public extensions net cron pgsodium supabase_functions "
+        "supabase_migrations".split()
+    )
+}
+_USERS = {"supabase": frozenset({"auth.users"})}
+"""Relations of the platform that say who somebody is; they are classified like the application's own."""
+_SERVICES = {
+    "supabase": frozenset(
+        "authenticator service_role supabase_admin supabase_auth_admin supabase_storage_admin supabase_realtime_admin "
+        "supabase_functions_admin supabase_replication_admin dashboard_user pgbouncer".split()
+    )
+}
+_WHY = "made by the platform; its services alone write it, and no policy of the application is on it"
+
+
+def relations(name: str, catalog: Catalog, declared: Declared) -> Declared:
+    """``declared``, and the platform's own relations as infrastructure, as far as the application put no policy on them."""
+    governed = {policy.relation for policy in catalog.policies}
+    ours = {
+        relation.qualified: DeclaredRelation("infrastructure", None, _WHY)
+        for relation in catalog.relations
+        if _of_platform(name, relation) and relation.oid not in governed
+    }
+    return replace(declared, relations={**ours, **declared.relations})
+
+
+def roles(name: str, tenancy: Tenancy, declared: Declared) -> Declared:
+    """``declared``, and where no role was named, those of the inferred that clients come as."""
+    found = tuple(role.name for role in tenancy.roles if not _service(name, role))
+    return declared if declared.roles or not found else replace(declared, roles=found)
+
+
+def _of_platform(name: str, relation: Relation) -> bool:
+    users = _USERS.get(name, frozenset())
+    return relation.schema in _SCHEMAS.get(name, frozenset()) and relation.qualified not in users
+
+
+def _service(name: str, role: ApplicationRole) -> bool:
+    return role.name in _SERVICES.get(name, frozenset())
