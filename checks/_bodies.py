@@ -44,6 +44,7 @@ class _Walk(Rows):
             partial(find_relation, subject, function),
             lambda name: name in session_functions(subject),
             anchored=known,
+            new_is_free=row is not None and row.kind == "view",
             column_first=function.language == "sql"
             or bool(_USE_COLUMN.search(source))
             or any(setting.lower() == "plpgsql.variable_conflict=use_column" for setting in function.settings),

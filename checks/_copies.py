@@ -165,6 +165,11 @@ def _by_name(subject: Subject) -> dict[tuple[str, ...], list[int]]:
     return found
 
 
+def named_as(subject: Subject, name: str) -> list[int]:
+    """Tenants' relations of that name, in the singular or the plural."""
+    return _by_name(subject).get(_words(name), [])
+
+
 _FILLING: WeakKeyDictionary[Visibility, dict[int, str]] = WeakKeyDictionary()
 
 

@@ -72,6 +72,8 @@ class Body:
     transitions: dict[str, frozenset[str]] = field(default_factory=dict)
     """Transition tables of a trigger, with their columns that are known to be the session's."""
     anchored: frozenset[str] | None = None
+    new_is_free: bool = False
+    """NEW is what the caller wrote, as under a view, whose new rows no policy or key is held against."""
     """Columns of NEW and OLD that are known to be the session's; None outside a trigger."""
     switched: dict[str, str] = field(default_factory=dict)
     """Settings that the body itself has set, and the argument they were set to."""
@@ -180,7 +182,7 @@ class Reader:
         assert self.body.anchored is not None
         strings = {node.text for node in nodes if isinstance(node, Token) and node.kind == "string"}
         names = {parts[1]} if len(parts) > 1 else strings
-        if names and names <= self.body.anchored:
+        if names and names <= self.body.anchored and not (self.body.new_is_free and parts[0] == "new"):
             return Term(session=True)
         return Term(arguments=frozenset({".".join((parts[0].upper(), *parts[1:2]))}))
 

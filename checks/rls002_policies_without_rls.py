@@ -32,7 +32,11 @@ def policies_without_rls(subject: Subject) -> Iterator[Hit]:
             continue
         names = listed(policy.name for policy in policies)
         who = users_of(subject, relation)
-        reached = f"{said(who)} {'reach' if len(who) > 1 else 'reaches'} every row" if who else "no application role holds a privilege on its rows"
+        reached = (
+            f"{said(who)} {'reach' if len(who) > 1 else 'reaches'} every row"
+            if who
+            else "no application role holds a privilege on its rows"
+        )
         yield Hit(
             relation.qualified,
             f"{relation.qualified} has policies ({names}), but row security is off, so they bind nobody: {reached}.",

@@ -30,7 +30,11 @@ def force_without_enable(subject: Subject) -> Iterator[Hit]:
         if not relation.rls_forced or relation.rls_enabled or subject.catalog.policies_of(relation.oid):
             continue
         classified, who = subject.tenancy.of(relation.oid), users_of(subject, relation)
-        reached = f"{said(who)} {'reach' if len(who) > 1 else 'reaches'} every row" if who else "no application role holds a privilege on its rows"
+        reached = (
+            f"{said(who)} {'reach' if len(who) > 1 else 'reaches'} every row"
+            if who
+            else "no application role holds a privilege on its rows"
+        )
         yield Hit(
             relation.qualified,
             f"{relation.qualified} is marked FORCE ROW LEVEL SECURITY but row security is not enabled: {reached}.",

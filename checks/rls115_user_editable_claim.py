@@ -10,7 +10,7 @@ from rlsaudit.checks._claims import CLAIM, CLAIMS, claims_read
 from rlsaudit.checks._fixes import listed, policy_name
 from rlsaudit.checks._powers import some
 from rlsaudit.checks._reading import Use, uses
-from rlsaudit.checks._routines import rewrite
+from rlsaudit.checks._routines import reached, rewrite
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
@@ -67,6 +67,19 @@ class _Belief:
                 "  AND text <> coalesce(claims() -> 'user_metadata' ->> 'hidden', ''));"
             ),
         ),
+        Example(
+            setup=_NOTES,
+            bad=(
+                "CREATE FUNCTION org() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT (NULLIF(current_setting('request.jwt.claims',\n"
+                "  true), '')::jsonb -> 'user_metadata' ->> 'org_id')::uuid $$;\n"
+                "CREATE POLICY org ON notes USING (org_id = (SELECT org()));"
+            ),
+            good=(
+                "CREATE FUNCTION org() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT (NULLIF(current_setting('request.jwt.claims',\n"
+                "  true), '')::jsonb -> 'app_metadata' ->> 'org_id')::uuid $$;\n"
+                "CREATE POLICY org ON notes USING (org_id = (SELECT org()));"
+            ),
+        ),
     ),
 )
 def user_editable_claim(subject: Subject) -> Iterator[Hit]:
@@ -107,7 +120,19 @@ def _decisive(subject: Subject, use: Use, atom: Expression) -> list[tuple[str, F
     """What the client sends matters where it names the tenant; held against another column it may be a credential."""
     columns = e.columns(atom)
     found = claims_read(subject, f"{use.policy.using} {use.policy.check}", atom)
-    return [one for one in found if one[0] in CLAIMS or not columns or use.place.key in columns]
+    return [
+        (what, function or _inlined(subject, use, what))
+        for what, function in found
+        if what in CLAIMS or not columns or use.place.key in columns
+    ]
+
+
+def _inlined(subject: Subject, use: Use, what: str) -> Function | None:
+    """The function that reads the claim, where its body stands in the condition in place of a call."""
+    if what in f"{use.policy.using} {use.policy.check}":
+        return None
+    called = (reached(subject, oid) for oid in subject.catalog.mentions("policy", use.policy.oid, "function"))
+    return next((one for functions in called for one in functions if what in one.source), None)
 
 
 def _hit(subject: Subject, beliefs: list[_Belief], worst: _Belief) -> Hit:

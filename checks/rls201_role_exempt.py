@@ -80,7 +80,11 @@ def _others(subject: Subject) -> Iterator[Hit]:
         if role.login and not role.superuser and role.oid not in owners and (hit := _worker(subject, role)):
             yield hit
             continue
-        if role.login and role.oid not in owners and any(role.oid in policy.roles for policy in subject.catalog.policies):
+        if (
+            role.login
+            and role.oid not in owners
+            and any(role.oid in policy.roles for policy in subject.catalog.policies)
+        ):
             yield Hit(
                 role_object(role.name),
                 f"{role.name} {why} and may log in, so the policies that are written for {role.name} do not bind it.",

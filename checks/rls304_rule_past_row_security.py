@@ -63,11 +63,11 @@ def rule_past_row_security(subject: Subject) -> Iterator[Hit]:
         reached = _reached(subject, rule, relation)
         if not who or not reached:
             continue
-        names = listed(one.qualified for one, _ in reached)
+        names, run = listed(one.qualified for one, _ in reached), "run" if len(who) > 1 else "runs"
         severity, how = _judged(subject, rule, relation)
         yield Hit(
             f"rule {quote(rule.name)} on {relation.qualified}",
-            f"When {listed(who)} {'run' if len(who) > 1 else 'runs'} {rule.event} on {relation.qualified}, rule {rule.name} reaches {names} with the"
+            f"When {listed(who)} {run} {rule.event} on {relation.qualified}, rule {rule.name} reaches {names} with the"
             f" rights of {catalog.role_name(relation.owner)}, whom no policy binds there ({reached[0][1]}); {how}.",
             f"DROP RULE {quote(rule.name)} ON {relation.qualified};",
             severity,

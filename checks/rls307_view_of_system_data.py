@@ -49,10 +49,10 @@ def view_of_system_data(subject: Subject) -> Iterator[Hit]:
         who = users_of(subject, view)
         if not held or not who or view.security_invoker or owner is None or not owner.superuser:
             continue
-        what = listed(_HOLDS[name] for name in held)
+        what, see = listed(_HOLDS[name] for name in held), "see" if len(who) > 1 else "sees"
         yield Hit(
             view.qualified,
-            f"{view.qualified} reads {listed(held)} with the rights of {owner.name}: {said(who)} {'see' if len(who) > 1 else 'sees'} {what}.",
+            f"{view.qualified} reads {listed(held)} with the rights of {owner.name}: {said(who)} {see} {what}.",
             "\n".join(revoke(subject, view, role.oid, commands) for role, commands in who),
             relation=view.qualified,
         )

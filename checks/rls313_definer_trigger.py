@@ -23,6 +23,13 @@ CREATE FUNCTION add_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET s
   {statement}; RETURN NEW; END $$;
 CREATE TRIGGER add_up AFTER INSERT ON invoices FOR EACH ROW EXECUTE FUNCTION add_up();"""
 
+_VIEW = """\
+CREATE VIEW mine WITH (security_invoker = true) AS SELECT id, tenant_id, amount FROM invoices;
+GRANT SELECT, INSERT ON mine TO app;
+CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+  INSERT INTO public.invoices (id, tenant_id, amount) VALUES (NEW.id, {tenant}, NEW.amount); RETURN NEW; END $$;
+CREATE TRIGGER put INSTEAD OF INSERT ON mine FOR EACH ROW EXECUTE FUNCTION put();"""
+
 
 @check(
     "RLS313",
@@ -42,6 +49,11 @@ CREATE TRIGGER add_up AFTER INSERT ON invoices FOR EACH ROW EXECUTE FUNCTION add
             good=_TRIGGER.format(
                 statement="UPDATE public.totals SET amount = amount + NEW.amount WHERE tenant_id = NEW.tenant_id"
             ),
+        ),
+        Example(
+            setup=SOUND,
+            bad=_VIEW.format(tenant="NEW.tenant_id"),
+            good=_VIEW.format(tenant="NULLIF(current_setting('app.tenant_id', true), '')::int"),
         ),
     ),
 )
@@ -72,8 +84,9 @@ def _hit(subject: Subject, function: Function, row: Relation, who: list[str]) ->
     verb = {"INSERT": "writes rows into", "UPDATE": "changes rows of", "DELETE": "deletes rows of"}.get(
         worst.command, "looks into"
     )
+    write = "write" if len(who) > 1 else "writes"
     detail = (
-        f"When {listed(who)} {'write' if len(who) > 1 else 'writes'} {row.qualified}, {function.signature} {verb} {worst.relation.qualified} as"
+        f"When {listed(who)} {write} {row.qualified}, {function.signature} {verb} {worst.relation.qualified} as"
         f" {subject.catalog.role_name(function.owner)} ({why}), {_by(worst)}"
     )
     detail += (

@@ -35,7 +35,14 @@ _CHECKED = """
   IF NOT EXISTS (SELECT FROM public.logins l WHERE l.login = session_user AND l.tenant_id = wanted) THEN
     RAISE EXCEPTION 'not a member';
   END IF;"""
+_MEMBERS = SOUND + "CREATE TABLE members (user_id int, tenant_id int, PRIMARY KEY (user_id, tenant_id));\n"
+_ANY = """
+  PERFORM FROM public.members m WHERE m.user_id = NULLIF(current_setting('app.user_id', true), '')::int;"""
+_LOOKED_UP = _ANY.removesuffix(";") + " AND m.tenant_id = wanted;"
+_NOT_FOUND = """
+  IF NOT FOUND THEN RAISE EXCEPTION 'not a member'; END IF;"""
 _LOGIN = re.compile(r"(db|pg|sql|database)_?(user|role|login)(_?name)?$|rol(e_?)?name$", re.IGNORECASE)
+_DECIDES = ("if", "case", "raise", "assert", "strict", "for", "while", "loop", "exit")
 _VERIFIES = frozenset({"crypt", "hmac", "digest", "sha224", "sha256", "sha384", "sha512", "md5", "verify"})
 
 
@@ -48,7 +55,13 @@ _VERIFIES = frozenset({"crypt", "hmac", "digest", "sha224", "sha256", "sha384", 
         " that this caller belongs to that tenant. A trusted application that sets the context itself needs no such check."
     ),
     standards=("SOC 2 CC6.1", "ISO 27001 A.5.15", "NIST 800-53 AC-3", "CWE-862"),
-    examples=(Example(setup=_SETUP, bad=_FUNCTION.format(""), good=_FUNCTION.format(_CHECKED)),),
+    examples=(
+        Example(setup=_SETUP, bad=_FUNCTION.format(""), good=_FUNCTION.format(_CHECKED)),
+        Example(setup=_MEMBERS, bad=_FUNCTION.format(_LOOKED_UP), good=_FUNCTION.format(_LOOKED_UP + _NOT_FOUND)),
+        Example(
+            setup=_MEMBERS, bad=_FUNCTION.format(_ANY + _NOT_FOUND), good=_FUNCTION.format(_LOOKED_UP + _NOT_FOUND)
+        ),
+    ),
 )
 def unchecked_context(subject: Subject) -> Iterator[Hit]:
     names = tenant_settings(subject) & context_settings(subject)
@@ -60,7 +73,15 @@ def unchecked_context(subject: Subject) -> Iterator[Hit]:
     for setter in choosers.values():
         function = setter.function
         who = callers(subject, function)
-        if function in checked or not who or "trigger" in function.returns:
+        if not who or "trigger" in function.returns:
+            continue
+        if function in checked:
+            if function.security_definer and (why := _idle(subject, setter)):
+                detail = (
+                    f"{function.signature} sets {setter.setting} to whatever {listed(who)} passes: it looks a table up, but"
+                    f" {why}."
+                )
+                yield Hit(function.signature, detail, _revoke(subject, function), "high", role=listed(who))
             continue
         known = _known(subject, setter, [one for one in checked if callers(subject, one)])
         if known is None and not function.security_definer:
@@ -99,6 +120,35 @@ def _looks(subject: Subject, function: Function) -> bool:
         if any(relation.oid != subject.tenancy.registry for relation in relations_read(subject, one)):
             return True
     return False
+
+
+def _idle(subject: Subject, setter: Setter) -> str:
+    """Why the look-up of a function that sets the tenant it is passed stops nobody; empty where it may."""
+    function = setter.function
+    wanted = {token.text for token in setter.value if token.kind == "word"} & set(function.argument_names)
+    if function.language != "plpgsql" or not wanted or _by_caller(subject, function):
+        return ""
+    start = function.source.find(setter.old)
+    end = start + len(setter.old)
+    said = tokens(function.source)
+    if start < 0 or function.source.count(setter.old) > 1:
+        return ""
+    if not any(token.text in wanted for token in said if not start <= token.start < end):
+        return f"not for the tenant in {listed(sorted(wanted))}"
+    rest = tokens(function.source[end:].partition(";")[0])
+    decided = (token.is_word(*_DECIDES) for one in reached(subject, function.oid) for token in tokens(one.source))
+    if any(decided) or any(token.is_word("from", "where") for token in rest):
+        return ""
+    return "does nothing with the answer"
+
+
+def _by_caller(subject: Subject, function: Function) -> bool:
+    """Whether it asks for the login or a credential, which needs no tenant."""
+    return any(
+        token.is_word("session_user", "current_user", "system_user") or token.text in _VERIFIES
+        for one in reached(subject, function.oid)
+        for token in tokens(one.source)
+    )
 
 
 def _known(subject: Subject, setter: Setter, checked: list[Function]) -> _Known | None:

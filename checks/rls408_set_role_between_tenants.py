@@ -39,6 +39,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app;
             bad="CREATE ROLE pool LOGIN NOINHERIT;\nGRANT acme, globex TO pool;",
             good="CREATE ROLE monitor LOGIN NOINHERIT;\nGRANT acme TO monitor;",
         ),
+        Example(
+            setup=_SETUP,
+            bad="CREATE ROLE initech LOGIN;\nGRANT app TO initech;\nGRANT acme TO initech;",
+            good="CREATE ROLE initech LOGIN;\nGRANT app TO initech;",
+        ),
     ),
 )
 def set_role_between_tenants(subject: Subject) -> Iterator[Hit]:
@@ -52,6 +57,9 @@ def set_role_between_tenants(subject: Subject) -> Iterator[Hit]:
         reach = subject.visibility.becomes(login.oid) - {login.oid}
         tenants = _leaves(subject, login, reach, compared) if compared.relations else []
         where = compared
+        if tenants and all(_peers(subject, login.oid, oid, compared) for oid in tenants):
+            yield _tenant_itself(subject, login, tenants, compared)
+            continue
         if len(tenants) < 2:
             tenants, where = [oid for oid in sorted(reach) if oid in named.roles], named
         if len(tenants) < 2:
@@ -65,6 +73,26 @@ def set_role_between_tenants(subject: Subject) -> Iterator[Hit]:
             _leave(subject, login, tenants),
             role=login.name,
         )
+
+
+def _tenant_itself(subject: Subject, login: Role, tenants: list[int], where: _Places) -> Hit:
+    names = several(sorted(subject.catalog.role_name(oid) for oid in tenants))
+    tables = several(relation.qualified for relation in where.relations.values())
+    return Hit(
+        f"role {login.name}",
+        f"{login.name} is a tenant's role itself and may SET ROLE to {names}, and policies of {tables} tell tenants apart"
+        " by the role: one statement shows it the other tenant's rows.",
+        _leave(subject, login, tenants),
+        "high",
+        role=login.name,
+    )
+
+
+def _peers(subject: Subject, login: int, tenant: int, places: _Places) -> bool:
+    """Whether both hold their privileges on the relations alike: by a group of both, or each for itself."""
+    holders = {g.grantee for g in subject.catalog.grants if g.target == "relation" and g.object in places.relations}
+    ours, theirs = ({m.role for m in subject.catalog.memberships if m.member == one} for one in (login, tenant))
+    return bool(holders & ours & theirs) or {login, tenant} <= holders
 
 
 @dataclass

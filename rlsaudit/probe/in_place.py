@@ -106,7 +106,7 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
 
 @contextmanager
 def _guest(connection: Connection, arena: Arena, role: ApplicationRole) -> Iterator[Guest]:
-    guest = Guest("", role.name, host=connection)
+    guest = Guest("", role.name, host=connection, patience=arena.patience)
     guest.enter(role_settings(arena.catalog, role.name))
     yield guest
     guest.leave()  # after an error nothing is left to be done but to roll everything back

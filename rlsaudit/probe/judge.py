@@ -99,7 +99,10 @@ def _state(
         cause = arena.world.failures.get(relation.oid, "no row or statement could be made for it")
         return "not covered", f"nothing could be tried: {cause}"
     if tried.cancelled:
-        return "not covered", f"{tried.cancelled} of {tried.trials} statements ran into the timeout, and so have shown nothing"
+        return (
+            "not covered",
+            f"{tried.cancelled} of {tried.trials} statements ran into the timeout, and so have shown nothing",
+        )
     if _default_deny(arena, relation, role, command):
         return (
             ("held", "no policy admits this command: default deny")

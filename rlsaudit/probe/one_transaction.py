@@ -41,15 +41,15 @@ class Guest(Session):
         self._host.execute(f"SAVEPOINT {_SAVEPOINT}".encode())
         become = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(self.role)))
         usable = [one for one in settings if "_timeout'" not in one and not self._fails(one)]
-        timeout = f"SET LOCAL statement_timeout = {self.statement_timeout_ms}"
-        self._before = (timeout, *usable, become)
+        self._before = (*usable, become)
 
     def transaction(self, statements: Sequence[str]) -> Transcript:
         """Run ``statements`` after the savepoint; only their own replies are given."""
         helpers = [
             one for one, works in self._helpers.items() if works and any("rlsaudit_peek" in s for s in statements)
         ]
-        first = [f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", *self._before, *helpers]
+        timeout = f"SET LOCAL statement_timeout = {self.patience.milliseconds}"
+        first = [f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", timeout, *self._before, *helpers]
         self.statements += len(statements)
         pgconn = self._host.pgconn
         pgconn.notice_handler = self._notice
@@ -63,8 +63,7 @@ class Guest(Session):
             said = replies[-1].error if replies else "no answer"
             raise NotTrustworthy(f"the one transaction on the target is lost: {' '.join(said.split())}")
         own = tuple(replies[len(first) :])
-        if self.hurried(own):
-            self._before = (f"SET LOCAL statement_timeout = {self.statement_timeout_ms}", *self._before[1:])
+        self.patience.note(own)
         if self.heard is not None:
             self.heard += own
         return Transcript(own, tuple(self._notices))

@@ -8,7 +8,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog, Constraint, Relation
 from rlsaudit.probe.statement_text import name
 from rlsaudit.probe.world import SHARED, Tenant
 from rlsaudit.tenancy.model import Classified, Step, Tenancy
@@ -157,14 +157,17 @@ def reach(catalog: Catalog, relation: Relation) -> frozenset[int] | None:
 
 def referrers(catalog: Catalog, relation: Relation) -> tuple[Relation, ...]:
     """Relations with a foreign key to ``relation``, and those that refer to them in turn."""
+    referring: dict[int, list[Constraint]] = {}
+    for one in catalog.constraints:
+        if one.kind == "foreign key":
+            referring.setdefault(one.referenced, []).append(one)
     found: dict[int, Relation] = {}
     queue = [relation.oid]
     while queue:
         parent = queue.pop()
-        for constraint in catalog.constraints:
+        for constraint in referring.get(parent, ()):
             child = catalog.find_relation(constraint.relation)
-            refers = constraint.kind == "foreign key" and constraint.referenced == parent
-            if refers and child and child.oid not in (*found, relation.oid) and not child.is_partition:
+            if child and child.oid not in (*found, relation.oid) and not child.is_partition:
                 found[child.oid] = child
                 queue.append(child.oid)
     return tuple(found.values())

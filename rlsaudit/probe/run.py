@@ -234,7 +234,7 @@ def _let_in(server: Scratch, database: str, catalog: Catalog, tenancy: Tenancy) 
 def _session(server: Scratch, database: str, arena: Arena, role: ApplicationRole) -> Session:
     login = logins.entrance(arena.tenancy, role.name)
     settings = role_settings(arena.catalog, role.name) if server.shared else None
-    return Session(server.conninfo(database, login), role.name, login=login, settings=settings)
+    return Session(server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience)
 
 
 def _attack(

@@ -22,8 +22,8 @@ from rlsaudit.probe.statement_text import Login
 # Outcomes by which the server says that row security or a privilege refused, rather than something else failing.
 DENIED = frozenset({"42501"})
 CANCELLED = "57014"
-_HURRIES = {4: 1000, 10: 300}
-"""Statements that ran into the timeout → the timeout from then on, in milliseconds."""
+_PATIENCE = ((10, 300), (4, 1000), (0, 3000))
+"""Statements that ran into the timeout, and the timeout from then on in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,26 @@ class Transcript:
 
 
 @dataclass
+class Patience:
+    """How long the statements of a run may take: what hangs again and again would take hours, with a few rows a table."""
+
+    cancelled: int = 0
+    """Statements that ran into the timeout."""
+
+    @property
+    def milliseconds(self) -> int:
+        return next(timeout for least, timeout in _PATIENCE if self.cancelled >= least)
+
+    def note(self, replies: Sequence[Reply]) -> None:
+        self.cancelled += any(reply.sqlstate == CANCELLED for reply in replies)
+
+
+@dataclass
 class Session:
     """A login of ``role``; ``run`` is the only way to speak to the server."""
 
     conninfo: str
     role: str
-    statement_timeout_ms: int = 3000
     statements: int = 0
     login: str = ""
     """Whom to log in as where no statement names another login; empty for ``role``."""
@@ -71,10 +85,11 @@ class Session:
     """Where nobody can log in as the role: its settings, given by a superuser's session that then becomes the role."""
     heard: list[Reply] | None = None
     """Every reply, while somebody listens."""
-    cancelled: int = 0
-    """Statements that ran into the timeout."""
+    patience: Patience = field(default_factory=Patience)
+    """Shared by the sessions of one run."""
     _connections: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict)
     _prepared: list[str] = field(default_factory=list)
+    _waits: dict[str, int] = field(default_factory=dict)
     _last: str = ""
     _notices: list[str] = field(default_factory=list)
 
@@ -89,11 +104,12 @@ class Session:
         pgconn = connection.pgconn
         if self.settings is not None and pgconn.parameter_status(b"session_authorization") != login.encode():
             _become(connection, login)  # DISCARD ALL has made it the superuser's session again
+        if self._waits.get(login) != self.patience.milliseconds:
+            self._waits[login] = self.patience.milliseconds
+            _execute(connection, f"SET statement_timeout = {self.patience.milliseconds}")
         self.statements += len(statements)
         replies = exchange(pgconn, statements)
-        if self.hurried(replies):
-            for open_ in self._connections.values():
-                _execute(open_, f"SET statement_timeout = {self.statement_timeout_ms}")
+        self.patience.note(replies)
         if pgconn.status == pq.ConnStatus.BAD:
             self._close(login)
             if replies and replies[-1].sqlstate[:2] not in ("08", "57", ""):
@@ -101,16 +117,6 @@ class Session:
         if self.heard is not None:
             self.heard += replies
         return Transcript(tuple(replies), tuple(self._notices))
-
-    def hurried(self, replies: Sequence[Reply]) -> bool:
-        """Whether the timeout has become shorter: what hangs often would otherwise take hours, at a few rows a table."""
-        if not any(reply.sqlstate == CANCELLED for reply in replies):
-            return False
-        self.cancelled += 1
-        if self.cancelled not in _HURRIES:
-            return False
-        self.statement_timeout_ms = _HURRIES[self.cancelled]
-        return True
 
     def transaction(self, statements: Sequence[str]) -> Transcript:
         """Run ``statements`` in a fresh transaction that is never committed; the first two replies are dropped."""
@@ -138,7 +144,7 @@ class Session:
 
     def _open(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
         if login not in self._connections:
-            options = f"-c statement_timeout={self.statement_timeout_ms} -c lock_timeout=1000"
+            options = f"-c statement_timeout={self.patience.milliseconds} -c lock_timeout=1000"
             try:
                 who = self.conninfo if self.settings is not None else make_conninfo(self.conninfo, user=login)
                 connection = psycopg.connect(who, options=options, autocommit=True)
@@ -153,6 +159,7 @@ class Session:
             for statement in self._prepared:
                 _execute(connection, statement)
             self._connections[login] = connection
+            self._waits[login] = self.patience.milliseconds
         return self._connections[login]
 
     def _notice(self, result: PGresult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
@@ -13,7 +13,7 @@ from rlsaudit.probe import oracle
 from rlsaudit.probe.attacks import Attack, Target, attacks, target
 from rlsaudit.probe.leak import Leak, Tried, Visit
 from rlsaudit.probe.ownership import digest_of, reach, referrers, release
-from rlsaudit.probe.session import CANCELLED, DENIED, Reply, Session, Transcript
+from rlsaudit.probe.session import CANCELLED, DENIED, Patience, Reply, Session, Transcript
 from rlsaudit.probe.statement_text import acting
 from rlsaudit.probe.world import World
 from rlsaudit.tenancy.model import Persona, Tenancy
@@ -25,6 +25,8 @@ CellKey = tuple[int, str, Command]
 _BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
 _IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
 """The statement has no meaning here: a view that cannot be written, a generated column."""
+_HANGS = 6
+"""Statements of one cell that may run into the timeout before it is given up."""
 _RAISED = frozenset({"P0001", "P0002", "P0004"})
 
 PEEK = (
@@ -42,6 +44,7 @@ class Arena:
     tenancy: Tenancy
     visibility: Visibility
     world: World
+    patience: Patience = field(default_factory=Patience, compare=False)
 
     def relations(self) -> tuple[Relation, ...]:
         """Relations with cells: all but sequences, composite leftovers and what extensions own."""
@@ -83,7 +86,8 @@ class Narrowed(Arena):
 
 
 def narrowed(arena: Arena, *relations: Relation, catalog: Catalog | None = None) -> Narrowed:
-    return Narrowed(catalog or arena.catalog, arena.tenancy, arena.visibility, arena.world, relations)
+    shown = catalog or arena.catalog
+    return Narrowed(shown, arena.tenancy, arena.visibility, arena.world, arena.patience, relations)
 
 
 def sweep(
@@ -108,7 +112,7 @@ def _cell(arena: Arena, session: Session, on: Target, command: Command, first_le
         for tenant in arena.world.tenants:
             for attack in attacks(on, arena.world, tenant, command):
                 _one(arena, session, attack, persona, tried)
-                if first_leak and tried.leaks:
+                if (first_leak and tried.leaks) or tried.cancelled >= _HANGS:
                     return tried
         tried.alive_as |= {persona.name} if tried.alive else set()
         tried.alive = tried.alive or before
