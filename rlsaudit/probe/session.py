@@ -22,7 +22,7 @@ from rlsaudit.probe.statement_text import Login
 # Outcomes by which the server says that row security or a privilege refused, rather than something else failing.
 DENIED = frozenset({"42501"})
 CANCELLED = "57014"
-_PATIENCE = ((10, 300), (4, 1000), (0, 3000))
+_PATIENCE = ((60, 100), (10, 300), (4, 1000), (0, 3000))
 """Statements that ran into the timeout, and the timeout from then on in milliseconds."""
 
 

@@ -24,7 +24,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from rlsaudit.errors import NotTrustworthy
-from rlsaudit.source import binaries, database, process, programs
+from rlsaudit.source import binaries, database, process, programs, stale
 from rlsaudit.source.dsn import redact
 from rlsaudit.source.process import last_line
 
@@ -51,6 +51,7 @@ class TargetScratch:
         self._owner = os.getpid()
         self._prefix = f"{_PREFIX}{datetime.now(UTC).strftime(_STAMP)}_{secrets.token_hex(2)}_"
         self._directory: Path | None = None
+        self._lock = -1
         self._version_num = 0
         self._locale: sql.Composable = sql.SQL("")
         self.version = ""
@@ -59,7 +60,11 @@ class TargetScratch:
     def __enter__(self) -> Self:
         with self.connect() as connection:
             self._examine(connection)
-        self._directory = Path(tempfile.mkdtemp(prefix="rlsaudit-target-"))
+        base = Path(tempfile.gettempdir())
+        stale.remove_stale(base, {os.geteuid()})
+        self._directory = base / f"{stale.PREFIX}{secrets.token_hex(5)}"
+        self._directory.mkdir(mode=0o700)
+        self._lock = stale.claim(self._directory)
         atexit.register(self.stop)
         return self
 
@@ -75,6 +80,7 @@ class TargetScratch:
         with process.signals_held():
             directory, self._directory = self._directory, None
             shutil.rmtree(directory, ignore_errors=True)
+            os.close(self._lock)
             atexit.unregister(self.stop)
             try:
                 with self.connect() as connection:
