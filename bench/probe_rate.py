@@ -22,11 +22,11 @@ from tabulate import tabulate
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.statement_text import acting
-from rlsaudit.probe.sweep import Arena
-from rlsaudit.probe.workload import workloads
+from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.attacks.workload import workloads
+from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.ground.statement_text import acting
+from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import infer
 

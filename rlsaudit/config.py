@@ -14,7 +14,7 @@ from rlsaudit import duration
 from rlsaudit.allow import Allowed
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
-from rlsaudit.probe.planting import MODES, Mode
+from rlsaudit.probe.detector.planting import MODES, Mode
 from rlsaudit.tenancy.infer import Declared, DeclaredRelation
 from rlsaudit.tenancy.model import Context, Persona, RelationClass, Seeding
 

@@ -24,11 +24,11 @@ from rlsaudit.copying import Server, copied
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Finding, Severity
 from rlsaudit.pieces import Pieces
+from rlsaudit.probe.detector.planting import Mode
 from rlsaudit.probe.in_place import probe_in_place
 from rlsaudit.probe.parallel import jobs_for
-from rlsaudit.probe.plans import Planned, plans
-from rlsaudit.probe.plans import findings as plan_findings
-from rlsaudit.probe.planting import Mode
+from rlsaudit.probe.planner.plans import Planned, plans
+from rlsaudit.probe.planner.plans import findings as plan_findings
 from rlsaudit.probe.run import ProbeResult, probe
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import Report

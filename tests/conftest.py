@@ -13,7 +13,7 @@ import pytest
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.probe import replay
+from rlsaudit.probe.replay import script
 from rlsaudit.probe.run import ProbeResult, probe
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
@@ -63,7 +63,7 @@ class Loaded:
 
     def schema_script(self) -> str:
         """``schema.sql`` as it is put beside replay scripts."""
-        return replay.schema_script(self.server.dump_schema(self.name, data=True), self.catalog)
+        return script.schema_script(self.server.dump_schema(self.name, data=True), self.catalog)
 
 
 Load = Callable[[str], Loaded]

@@ -17,7 +17,7 @@ from rlsaudit import config, duration, interrupt
 from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
-from rlsaudit.probe.planting import MODES, Mode
+from rlsaudit.probe.detector.planting import MODES, Mode
 from rlsaudit.scan import Options, Progress
 from rlsaudit.source import presets
 

@@ -14,8 +14,8 @@ from tabulate import tabulate
 from rlsaudit import interrupt
 from rlsaudit.cli.common import Common, clear_progress
 from rlsaudit.output import check_writable, write_all
-from rlsaudit.probe.plans import ROWS, TENANTS, Planned
-from rlsaudit.probe.replay import SCHEMA_FILE
+from rlsaudit.probe.planner.plans import ROWS, TENANTS, Planned
+from rlsaudit.probe.replay.script import SCHEMA_FILE
 from rlsaudit.report import Format, Report, chosen, terminal_summary
 from rlsaudit.scan import Scanned, scan
 from rlsaudit.source.process import signals_held

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from rlsaudit.errors import NotTrustworthy, UsageError
-from rlsaudit.probe.replay import SCHEMA_FILE
+from rlsaudit.probe.replay.script import SCHEMA_FILE
 from rlsaudit.probe.run import replay_output
 from rlsaudit.source.server import ScratchServer
 

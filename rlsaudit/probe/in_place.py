@@ -16,20 +16,23 @@ from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.finding import Cell, Finding, PropertyResult
-from rlsaudit.probe import context, detector, doors, judge, oracle, partial
-from rlsaudit.probe.calls import callable_
-from rlsaudit.probe.findings import as_finding
-from rlsaudit.probe.leak import Leak, Tried, shortest
+from rlsaudit.probe.attacks import context, doors
+from rlsaudit.probe.attacks.calls import callable_
+from rlsaudit.probe.attacks.reach import touches
+from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
+from rlsaudit.probe.detector import unguarded
+from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.leak import Leak, Tried, shortest
+from rlsaudit.probe.ground.ownership import DIGEST, release
+from rlsaudit.probe.ground.session import Transcript
+from rlsaudit.probe.judging import judge, partial
+from rlsaudit.probe.judging.findings import as_finding
+from rlsaudit.probe.judging.opening import openers, told_apart, without
+from rlsaudit.probe.judging.telling import Told, worth_telling
 from rlsaudit.probe.one_transaction import Guest, settle
-from rlsaudit.probe.opening import openers, told_apart, without
-from rlsaudit.probe.ownership import DIGEST, release
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.reach import touches
-from rlsaudit.probe.replay import role_settings
+from rlsaudit.probe.replay.script import role_settings
 from rlsaudit.probe.run import ProbeResult
-from rlsaudit.probe.session import Transcript
-from rlsaudit.probe.sweep import Arena, CellKey, sweep
-from rlsaudit.probe.telling import Told, worth_telling
+from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.tenancy.model import ApplicationRole, Tenancy
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -134,18 +137,18 @@ def _tried(arena: Arena, guest: Guest, role: ApplicationRole, seen: _Seen) -> No
         seen.leaks += [leak] if leak else []
 
 
-def _detect(connection: Connection, arena: Arena, seen: _Seen) -> tuple[detector.Detected, tuple[Relation, ...]]:
+def _detect(connection: Connection, arena: Arena, seen: _Seen) -> tuple[unguarded.Detected, tuple[Relation, ...]]:
     with connection.transaction(force_rollback=True):
-        detector.open_wide(connection, arena.catalog)
-        unnoticed = detector.unnoticed(connection, arena)
+        unguarded.open_wide(connection, arena.catalog)
+        unnoticed = unguarded.unnoticed(connection, arena)
         sensitive: set[CellKey] = set()
         crossed: set[CellKey] = set()
         for role in arena.tenancy.roles:
             with _guest(connection, arena, role) as guest:
-                found = detector.detect(arena, [(role.oid, guest)], seen.tried)
+                found = unguarded.detect(arena, [(role.oid, guest)], seen.tried)
             sensitive |= found.sensitive
             crossed |= found.seen
-    return detector.Detected(frozenset(sensitive), frozenset(crossed)), unnoticed
+    return unguarded.Detected(frozenset(sensitive), frozenset(crossed)), unnoticed
 
 
 def _again(connection: Connection, arena: Arena, leak: Leak) -> bool:
@@ -211,7 +214,7 @@ def _properties(arena: Arena, seen: _Seen) -> Iterator[PropertyResult]:
         yield PropertyResult("alive", role.name, "held" if alive else "not covered", len(own), said)
 
 
-def _detector(arena: Arena, detected: detector.Detected, unnoticed: tuple[Relation, ...]) -> PropertyResult:
+def _detector(arena: Arena, detected: unguarded.Detected, unnoticed: tuple[Relation, ...]) -> PropertyResult:
     guarded = _guarded(arena)
     found = len(guarded & detected.seen)
     if unnoticed:

@@ -9,8 +9,8 @@ import psycopg
 from psycopg import pq, sql
 
 from rlsaudit.errors import NotTrustworthy
-from rlsaudit.probe.session import Session, Transcript, exchange
-from rlsaudit.probe.statement_text import text
+from rlsaudit.probe.ground.session import Session, Transcript, exchange
+from rlsaudit.probe.ground.statement_text import text
 
 _SAVEPOINT = "rlsaudit_attack"
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -14,9 +14,9 @@ from typing import Protocol
 
 from rlsaudit.catalog.model import Relation
 from rlsaudit.doing import Doing
-from rlsaudit.probe.leak import Tried
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.sweep import Arena, CellKey, sweep
+from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
+from rlsaudit.probe.ground.leak import Tried
+from rlsaudit.probe.ground.session import Session
 
 MOST = 4
 _WORTH_A_COPY = 8

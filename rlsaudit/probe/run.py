@@ -17,26 +17,31 @@ from psycopg import sql
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult
-from rlsaudit.probe import context, detector, doors, judge, logins, ownership, parallel, partial, plan, planting, pools
-from rlsaudit.probe.absence import remove_others, replace_others
-from rlsaudit.probe.attacks_pointing import pointings
-from rlsaudit.probe.escalate import escalate
-from rlsaudit.probe.findings import as_finding, as_unstable
-from rlsaudit.probe.interference import WorldName, interferences
-from rlsaudit.probe.judge_functions import function_cells
-from rlsaudit.probe.leak import Leak, Place, Tried, shortest
-from rlsaudit.probe.opening import openers, told_apart, without
-from rlsaudit.probe.planting_worlds import plant_unique
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.replay import SCHEMA_FILE, SeedRow, Stage, role_settings, schema_script, script
-from rlsaudit.probe.replay_worlds import two_worlds
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.shrink import shrink_rows, shrink_worlds
-from rlsaudit.probe.shrink_visits import shrink_visits
-from rlsaudit.probe.sweep import Arena, CellKey
-from rlsaudit.probe.telling import Told, worth_telling
-from rlsaudit.probe.workload import workloads
-from rlsaudit.probe.world import SHARED
+from rlsaudit.probe import parallel
+from rlsaudit.probe.attacks import context, doors, pools
+from rlsaudit.probe.attacks.absence import remove_others, replace_others
+from rlsaudit.probe.attacks.escalate import escalate
+from rlsaudit.probe.attacks.interference import WorldName, interferences
+from rlsaudit.probe.attacks.pointing import pointings
+from rlsaudit.probe.attacks.sweep import Arena, CellKey
+from rlsaudit.probe.attacks.workload import workloads
+from rlsaudit.probe.detector import planting, unguarded
+from rlsaudit.probe.detector.planting_worlds import plant_unique
+from rlsaudit.probe.ground import ownership
+from rlsaudit.probe.ground.leak import Leak, Place, Tried, shortest
+from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.ground.world import SHARED
+from rlsaudit.probe.judging import judge, partial
+from rlsaudit.probe.judging.findings import as_finding, as_unstable
+from rlsaudit.probe.judging.functions import function_cells
+from rlsaudit.probe.judging.opening import openers, told_apart, without
+from rlsaudit.probe.judging.telling import Told, worth_telling
+from rlsaudit.probe.replay.script import SCHEMA_FILE, SeedRow, Stage, role_settings, schema_script, script
+from rlsaudit.probe.replay.shrink import shrink_rows, shrink_worlds
+from rlsaudit.probe.replay.shrink_visits import shrink_visits
+from rlsaudit.probe.replay.worlds import two_worlds
+from rlsaudit.probe.seeding import logins, plan
+from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.tenancy.model import ApplicationRole, Persona, Tenancy
 
 Progress = Callable[[str, int, int], None]
@@ -313,13 +318,13 @@ def _open(ledger: _Ledger, role: ApplicationRole) -> frozenset[int]:
 
 def _detect(
     server: Scratch, database: str, arena: Arena, roles: Sequence[ApplicationRole], tried: Mapping[CellKey, Tried]
-) -> tuple[detector.Detected, tuple[Relation, ...]]:
+) -> tuple[unguarded.Detected, tuple[Relation, ...]]:
     with server.connect(database) as connection:
-        detector.open_wide(connection, arena.catalog)
-        unnoticed = detector.unnoticed(connection, arena)
+        unguarded.open_wide(connection, arena.catalog)
+        unnoticed = unguarded.unnoticed(connection, arena)
     sessions = [(role.oid, _session(server, database, arena, role)) for role in roles]
     try:
-        return detector.detect(arena, sessions, tried), unnoticed
+        return unguarded.detect(arena, sessions, tried), unnoticed
     finally:
         for _, session in sessions:
             session.close()
@@ -524,7 +529,7 @@ def _properties(ledger: _Ledger, roles: Sequence[ApplicationRole], arena: Arena)
 
 
 def _detector(
-    arena: Arena, roles: Sequence[ApplicationRole], detected: detector.Detected, unnoticed: tuple[Relation, ...],
+    arena: Arena, roles: Sequence[ApplicationRole], detected: unguarded.Detected, unnoticed: tuple[Relation, ...],
     planted: planting.Planted,
 ) -> tuple[PropertyResult, bool]:  # fmt: skip
     """Whether the oracles see what is certainly there, and whether they are blind."""

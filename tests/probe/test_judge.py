@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from rlsaudit.catalog.model import COMMANDS, Catalog, Grant, Policy, Relation, Role, Schema, Server
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Cell
-from rlsaudit.probe import judge
-from rlsaudit.probe.leak import Leak, Tried, Visit
-from rlsaudit.probe.sweep import Arena
-from rlsaudit.probe.world import Tenant, World
+from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.ground.leak import Leak, Tried, Visit
+from rlsaudit.probe.ground.world import Tenant, World
+from rlsaudit.probe.judging import judge
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
 OWNER, APP, TABLE = 10, 20, 100

@@ -8,9 +8,9 @@ import pytest
 
 from rlsaudit.config import load
 from rlsaudit.errors import UsageError
-from rlsaudit.probe import plan
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.seed import ROWS_PER_TENANT
+from rlsaudit.probe.seeding import plan
+from rlsaudit.probe.seeding.populate import populate
+from rlsaudit.probe.seeding.seed import ROWS_PER_TENANT
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import Seeding
 

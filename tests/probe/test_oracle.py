@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsaudit.probe import oracle
-from rlsaudit.probe.session import Reply, Transcript
-from rlsaudit.probe.world import SHARED, Tenant, World, marks, tokens
+from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.session import Reply, Transcript
+from rlsaudit.probe.ground.world import SHARED, Tenant, World, marks, tokens
 
 ALICE, BOB = Tenant("A", "1", "u1"), Tenant("B", "11", "u2")
 OWNED = [

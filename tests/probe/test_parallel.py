@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.ground.session import Session
 from rlsaudit.probe.parallel import copies, jobs_for, swept
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.sweep import Arena
+from rlsaudit.probe.seeding.populate import populate
 
 OPEN = 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlsaudit.probe.session import Patience, Reply
+from rlsaudit.probe.ground.session import Patience, Reply
 
 HANGING = """
 CREATE ROLE hang_app LOGIN;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlsaudit.probe.plans import Planned, findings, plans
+from rlsaudit.probe.planner.plans import Planned, findings, plans
 
 TENANT = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::int"
 SCHEMA = f"""

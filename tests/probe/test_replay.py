@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlsaudit.probe.replay import schema_script
+from rlsaudit.probe.replay.script import schema_script
 from rlsaudit.probe.run import replay_output
 from rlsaudit.source.server import ScratchServer
 

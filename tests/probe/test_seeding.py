@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlsaudit.probe import plan
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.seed import ROWS_PER_TENANT
+from rlsaudit.probe.seeding import plan
+from rlsaudit.probe.seeding.populate import populate
+from rlsaudit.probe.seeding.seed import ROWS_PER_TENANT
 
 NASTY = r"""
 CREATE ROLE n_app LOGIN;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rlsaudit.probe.shrink import minimal
+from rlsaudit.probe.replay.shrink import minimal
 
 
 @given(st.integers(0, 40), st.sets(st.integers(0, 39), max_size=6))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlsaudit.catalog.model import Catalog, Relation, Server
-from rlsaudit.probe.leak import Leak, Visit, shortest
-from rlsaudit.probe.telling import worth_telling
+from rlsaudit.probe.ground.leak import Leak, Visit, shortest
+from rlsaudit.probe.judging.telling import worth_telling
 
 CATALOG = Catalog(
     Server("18", 180000, "1", "d", "postgres", True, True, False, ""),

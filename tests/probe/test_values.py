@@ -10,8 +10,8 @@ from psycopg import sql
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Column
-from rlsaudit.probe import values
-from rlsaudit.probe.shapes import from_patterns
+from rlsaudit.probe.seeding import values
+from rlsaudit.probe.seeding.shapes import from_patterns
 
 TYPES = sorted(values._BY_TYPE)
 SIZED = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlsaudit.config import load
-from rlsaudit.probe import oracle
+from rlsaudit.probe.ground import oracle
 from rlsaudit.report import Report
 from rlsaudit.scan import Options, scan
 from rlsaudit.source.server import ScratchServer
@@ -61,7 +61,7 @@ def test_digest_that_leaves_a_relation_out_is_noticed(report, monkeypatch) -> No
         forgotten.append(max(forgotten or [oid for oid, _ in digest]))
         return {place: value for place, value in digest.items() if place[0] not in forgotten}
 
-    monkeypatch.setattr("rlsaudit.probe.populate.parse_digest", forgetful)
+    monkeypatch.setattr("rlsaudit.probe.seeding.populate.parse_digest", forgetful)
     found = report()
     assert found.exit_code == 3
     assert "blind" in found.reasons[0]

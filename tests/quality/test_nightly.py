@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.probe.populate import populate
-from rlsaudit.probe.session import Session
-from rlsaudit.probe.sweep import Arena
-from rlsaudit.probe.workload import workloads
+from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.attacks.workload import workloads
+from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.seeding.populate import populate
 
 LEAKY = """
 CREATE ROLE n_app LOGIN;

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlsaudit.probe import oracle, planting
-from rlsaudit.probe.plants import KINDS
+from rlsaudit.probe.detector import planting
+from rlsaudit.probe.detector.plants import KINDS
+from rlsaudit.probe.ground import oracle
 
 PARTS = """
 CREATE ROLE x_owner LOGIN;

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlsaudit.probe.statement_text import acting
+from rlsaudit.probe.ground.statement_text import acting
 
 
 def _statements(loaded) -> list[tuple[str, tuple[str, ...]]]:

@@ -1,0 +1,240 @@
+"""The sweep: every relation × role × command, deterministic, each statement in a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.finding import Property
+from rlsaudit.probe.attacks.relation import Attack, Target, attacks, target
+from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.leak import Leak, Tried, Visit
+from rlsaudit.probe.ground.ownership import digest_of, reach, referrers, release
+from rlsaudit.probe.ground.session import CANCELLED, DENIED, Patience, Reply, Session, Transcript
+from rlsaudit.probe.ground.statement_text import acting
+from rlsaudit.probe.ground.world import World
+from rlsaudit.tenancy.model import Persona, Tenancy
+
+CellKey = tuple[int, str, Command]
+"""(relation OID, role name, command)"""
+
+# What constraints, triggers and functions of the schema raise; the policies had let the statement through by then.
+_BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
+_IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
+"""The statement has no meaning here: a view that cannot be written, a generated column."""
+_HANGS = 6
+"""Statements of one cell that may run into the timeout before it is given up."""
+_RAISED = frozenset({"P0001", "P0002", "P0004"})
+
+PEEK = (
+    "CREATE FUNCTION pg_temp.rlsaudit_peek(seen text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS "
+    "'BEGIN PERFORM set_config(''rlsaudit.seen'', "
+    "COALESCE(current_setting(''rlsaudit.seen'', true), '''') || seen, true); RETURN true; END'"
+)
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Everything that attacks need and nobody changes."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    visibility: Visibility
+    world: World
+    patience: Patience = field(default_factory=Patience, compare=False)
+
+    def relations(self) -> tuple[Relation, ...]:
+        """Relations with cells: all but sequences, composite leftovers and what extensions own."""
+        return tuple(r for r in self.catalog.relations if r.kind != "sequence" and r.extension is None)
+
+    def reach(self, relation: int) -> frozenset[int] | None:
+        """See ``ownership.reach``."""
+        if relation not in self._reached:
+            self._reached[relation] = reach(self.catalog, self.catalog.relation(relation))
+        return self._reached[relation]
+
+    def digest(self, relation: int) -> str:
+        """The statement that shows what an attack on ``relation`` may have changed."""
+        return digest_of(self.reach(relation))
+
+    def baseline(self, relation: int) -> oracle.Digest:
+        """What that statement gives before any attack."""
+        within = self.reach(relation)
+        stored = self.world.baseline
+        return stored if within is None else {place: one for place, one in stored.items() if place[0] in within}
+
+    @cached_property
+    def _reached(self) -> dict[int, frozenset[int] | None]:
+        return {}
+
+    @property
+    def known(self) -> frozenset[str]:
+        return frozenset(tenant.key for tenant in self.world.tenants)
+
+
+@dataclass(frozen=True)
+class Narrowed(Arena):
+    """An arena of a few relations."""
+
+    only: tuple[Relation, ...] = ()
+
+    def relations(self) -> tuple[Relation, ...]:
+        return self.only
+
+
+def narrowed(arena: Arena, *relations: Relation, catalog: Catalog | None = None) -> Narrowed:
+    shown = catalog or arena.catalog
+    return Narrowed(shown, arena.tenancy, arena.visibility, arena.world, arena.patience, relations)
+
+
+def sweep(
+    arena: Arena, session: Session, role: int, relations: Iterable[Relation], *, first_leak: bool = False
+) -> Iterator[tuple[CellKey, Tried]]:
+    """Attack ``relations`` as ``role`` under every persona and tenant; yields each cell once.
+
+    With ``first_leak`` a cell is left as soon as it leaks.
+    """
+    session.prepare(PEEK)
+    for relation in relations:
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        for command in COMMANDS:
+            if arena.visibility.may(role, relation, command):
+                yield (relation.oid, session.role, command), _cell(arena, session, on, command, first_leak)
+
+
+def _cell(arena: Arena, session: Session, on: Target, command: Command, first_leak: bool) -> Tried:
+    tried = Tried()
+    for persona in arena.tenancy.context.personas:
+        before, tried.alive = tried.alive, False
+        for tenant in arena.world.tenants:
+            for attack in attacks(on, arena.world, tenant, command):
+                _one(arena, session, attack, persona, tried)
+                if (first_leak and tried.leaks) or tried.cancelled >= _HANGS:
+                    return tried
+        tried.alive_as |= {persona.name} if tried.alive else set()
+        tried.alive = tried.alive or before
+    return tried
+
+
+def crossing(
+    arena: Arena, session: Session, on: Target, command: Command, breaks: Container[Property]
+) -> tuple[Leak | None, Tried]:
+    """The first leak of these properties that the cell's attacks find, where they stop; and what they changed."""
+    session.prepare(PEEK)
+    tried = Tried(effects=[])
+    for persona in arena.tenancy.context.personas:
+        for tenant in arena.world.tenants:
+            for attack in attacks(on, arena.world, tenant, command):
+                _one(arena, session, attack, persona, tried)
+                if found := next((leak for leak in tried.leaks if leak.breaks in breaks), None):
+                    return found, tried
+    return None, tried
+
+
+def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
+    context = acting(persona, attack.tenant.key, attack.tenant.user)
+    without: frozenset[int] = frozenset()
+    transcript = _run(arena, session, context, attack)
+    failed = transcript.failed
+    if failed is not None and failed.sqlstate == "23503" and attack.command in ("UPDATE", "DELETE"):
+        # A row that is still referred to cannot be judged: take the referring rows away and try again.
+        relation = arena.catalog.relation(attack.relation)
+        without = frozenset(child.oid for child in referrers(arena.catalog, relation))
+        transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
+    tried.trials += 1
+    tried.cancelled += any(reply.sqlstate == CANCELLED for reply in transcript.replies)
+    judged = _split(transcript, len(context), attack, released=bool(without))
+    if judged is None:
+        _note_failure(attack, transcript.failed, tried)
+        return
+    reply, before, after = judged
+    if tried.effects is not None and after is not None and before is None:
+        tried.effects.append((attack.tenant.key, transcript.replies[-1].rows))
+    if attack.aim == "own":
+        _note_own(arena, attack, reply, transcript, tried)
+    program = " ".join((*context, attack.statement))
+    evidence = oracle.taint([reply], transcript.notices, arena.world, attack.tenant.key, program)
+    key_column = ""
+    if evidence is None:
+        evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
+        key_column = (arena.tenancy.of(attack.relation).key or "") if evidence else ""
+    if evidence is None and after is not None:
+        evidence = oracle.changed(before or arena.baseline(attack.relation), after, attack.tenant.key, arena.known)
+    if evidence is not None:
+        tried.leaks.append(
+            Leak(
+                breaks=evidence.property,
+                relation=attack.relation,
+                command=attack.command,
+                role=session.role,
+                actor=attack.tenant.key,
+                owner=evidence.owner,
+                channel=evidence.channel,
+                visits=(Visit((attack.statement,), commit=False),),
+                context=context,
+                mark=evidence.mark,
+                changed=evidence.relation,
+                without=without,
+                persona=persona.name,
+                key_column=key_column,
+            )
+        )
+
+
+def _run(
+    arena: Arena, session: Session, context: tuple[str, ...], attack: Attack, first: tuple[str, ...] = ()
+) -> Transcript:
+    after = () if attack.command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE", arena.digest(attack.relation))
+    return session.transaction([*first, *context, attack.statement, *after])
+
+
+def _split(
+    transcript: Transcript, context: int, attack: Attack, *, released: bool
+) -> tuple[Reply, oracle.Digest | None, oracle.Digest | None] | None:
+    """(the attack's own reply, digest before, digest after), or None when the statement never got to run."""
+    replies = transcript.replies
+    first = 2 if released else 0
+    at = first + context
+    if len(replies) <= at or any(reply.sqlstate for reply in replies[:at]):
+        return None
+    before = oracle.parse_digest(replies[1]) if released else None
+    last = replies[-1]
+    complete = attack.command != "SELECT" and len(replies) == at + 3 and not last.sqlstate
+    failed = next((reply for reply in replies[at:] if reply.sqlstate), None)
+    return failed or replies[at], before, oracle.parse_digest(last) if complete else None
+
+
+def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript, tried: Tried) -> None:
+    if reply.sqlstate in _BY_CONSTRAINT:
+        # Policies are checked before constraints, so the row had passed them.
+        tried.alive = True
+    elif reply.sqlstate:
+        _note_failure(attack, reply, tried)
+    elif attack.command == "SELECT":
+        seen = oracle.own_seen(Transcript((reply,), transcript.notices), arena.world, attack.tenant.key)
+        seen = seen or any(row[attack.key_at] == attack.tenant.key for row in reply.rows if attack.key_at >= 0)
+        if not tried.outputs.get((attack.statement, attack.tenant.name)):  # the plainest persona's that saw anything
+            tried.outputs[attack.statement, attack.tenant.name] = reply.rows
+        tried.alive = tried.alive or seen
+        tried.seen_by |= {attack.tenant.name} if seen else set()
+        tried.empty = tried.empty or not seen
+    elif reply.affected or reply.rows:
+        tried.alive = True
+    else:
+        tried.empty = True
+
+
+def _note_failure(attack: Attack, failed: Reply | None, tried: Tried) -> None:
+    if attack.aim != "own" or failed is None:
+        return
+    if failed.sqlstate in _IMPOSSIBLE:
+        tried.impossible = failed.error
+    elif failed.sqlstate in DENIED:
+        tried.denied = tried.denied or failed.error
+    elif failed.sqlstate in _RAISED:
+        tried.refused = tried.refused or failed.error
+    else:
+        tried.error = tried.error or failed.error

@@ -1,0 +1,1 @@
+"""From what was tried to verdicts and findings."""

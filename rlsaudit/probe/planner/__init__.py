@@ -1,0 +1,1 @@
+"""How the planner reads tenant tables under their policies."""

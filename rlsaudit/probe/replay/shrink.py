@@ -1,0 +1,133 @@
+"""Shrinking a leak's world: which of the seeded rows does it take?  Delta debugging, judged by the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.probe.attacks.sweep import PEEK
+from rlsaudit.probe.ground.leak import Leak
+from rlsaudit.probe.ground.statement_text import text
+from rlsaudit.probe.ground.world import SHARED
+from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, statements
+from rlsaudit.probe.replay.worlds import differs
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def minimal(items: Sequence[T], still_fails: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
+    """A subset that still fails and of which no single chunk can go (ddmin, Zeller 1999).  ``items`` itself must fail."""
+    kept, chunk = list(items), max(1, len(items) // 2)
+    while kept:
+        start, removed = 0, False
+        while start < len(kept):
+            rest = kept[:start] + kept[start + chunk :]
+            if still_fails(rest):
+                kept, removed = rest, True
+            else:
+                start += chunk
+        if chunk == 1 and not removed:
+            break
+        chunk = max(1, chunk // 2)
+    return tuple(kept)
+
+
+def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> bool:
+    """Run the leak's last visit over ``rows`` in an unseeded copy, in one transaction that is rolled back."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for statement in statements(stage, rows):
+            connection.execute(statement)
+        connection.execute("SET LOCAL session_replication_role = origin")
+        if "pg_stat" in leak.statement:
+            connection.execute("ANALYZE")
+        fingerprint = fingerprint_query(stage, leak) if leak.channel == "digest" else ""
+        before = connection.execute(fingerprint).fetchone() if fingerprint else None
+        role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
+        prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
+        try:
+            for statement in (role, *prepare, *leak.context, *leak.leading):
+                connection.execute(statement)
+            shown = connection.execute(leak.shown)
+            seen = _cells(shown, leak)
+            if leak.channel == "gone":
+                return connection.execute(gone_query(stage, leak)).fetchone() == (True,)
+            if leak.escalates:
+                connection.execute("SET LOCAL ROLE NONE")
+            connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
+        except psycopg.Error as error:
+            detail = "\n".join(
+                filter(
+                    None,
+                    (
+                        error.diag.message_primary,
+                        error.diag.message_detail,
+                        error.diag.message_hint,
+                        error.diag.context,
+                    ),
+                )
+            )
+            return leak.channel == "error" and leak.mark in detail
+        if fingerprint:
+            return connection.execute(fingerprint).fetchone() != before
+        return any(cell == leak.mark if leak.key_column else leak.mark in cell for cell in seen)
+
+
+def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:
+    """Cells of the result as text; only the key column's, when the leak shows in it."""
+    names = [column.name for column in shown.description or ()]
+    wanted = [n for n, name in enumerate(names) if leak.key_column in ("", name)]
+    return [str(row[n]) for row in shown.fetchall() for n in wanted] if names else []
+
+
+def shrink_worlds(
+    connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
+) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
+    """Of an interference: the fewest rows for both worlds, for the first only, for the second only."""
+    common = tuple(one for one in rows if one.owner in (leak.actor, SHARED))
+    second = tuple(one for one in rows if one.owner not in (leak.actor, SHARED))
+    first = tuple(one for one in replaced if one.owner not in (leak.actor, SHARED)) if leak.world == "replaced" else ()
+
+    def fails(kept: Sequence[SeedRow], one: Sequence[SeedRow], other: Sequence[SeedRow]) -> bool:
+        try:
+            return differs(connection, stage, leak, kept, one, other)
+        except psycopg.Error:
+            return False  # rows that cannot stand without those that were left out
+
+    if not fails(common, first, second):
+        return common, first, second
+    if first and len(first) == len(second):  # the same rows in both worlds, in the same order, with other values
+        pairs = minimal(
+            tuple(zip(first, second, strict=True)),
+            lambda subset: fails(common, [one for one, _ in subset], [other for _, other in subset]),
+        )
+        first, second = tuple(one for one, _ in pairs), tuple(other for _, other in pairs)
+    elif not first:
+        second = minimal(second, lambda subset: fails(common, first, subset))
+    common = minimal(common, lambda subset: fails(subset, first, second))
+    return common, first, second
+
+
+def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:
+    """The fewest rows with which ``leak`` still shows.
+
+    A leak of several visits needs commits: its rows are those of the tenants that take part.  One without a context
+    needs a connection that never had any, and keeps its rows where the schema insists on a context to store them.
+    """
+    candidates = tuple(one for one in rows if one.relation.oid not in leak.without)
+    if len(leak.visits) > 1:
+        return tuple(one for one in candidates if one.owner in (leak.owner, leak.actor, SHARED))
+    if leak.channel == "notice" or (stage.guarded and not leak.actor):
+        return candidates
+
+    def fails(subset: Sequence[SeedRow]) -> bool:
+        try:
+            return still_leaks(connection, stage, leak, subset)
+        except psycopg.Error:
+            return False  # rows that cannot stand without those that were left out
+
+    return minimal(candidates, fails) if fails(candidates) else candidates

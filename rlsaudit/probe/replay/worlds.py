@@ -1,0 +1,114 @@
+"""The replay of an interference: one statement in two worlds that differ in another tenant's rows, and the outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.probe.ground.leak import Leak
+from rlsaudit.probe.ground.statement_text import text
+from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, role_settings, statements
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def two_worlds(
+    stage: Stage, leak: Leak, common: Sequence[SeedRow], first: Sequence[SeedRow], second: Sequence[SeedRow]
+) -> str:
+    """The psql script: ``common`` rows stand in both worlds, ``first`` and ``second`` in one each."""
+    parts = [HEAD, PREPARE, "-- The rows that stand in both worlds, as they stood."]
+    parts += _seeds(stage, common)
+    parts += [
+        "-- The first world: " + ("other tenants' rows with other values." if first else "without other tenants' rows.")
+    ]
+    parts += [*_seeds(stage, first), *_attack(stage, leak, "first")]
+    parts += [
+        "",
+        "-- The second world: other tenants' rows as they stood.",
+        '\\connect :"scratch"',
+        "\\set ON_ERROR_STOP on",
+    ]
+    parts += [*_gone(first), *_seeds(stage, second), *_attack(stage, leak, "second")]
+    parts += ["RESET SESSION AUTHORIZATION;", "\\set leaked f", "SELECT :'first' <> :'second' AS leaked \\gset", TAIL]
+    return "\n".join(parts) + "\n"
+
+
+def _seeds(stage: Stage, rows: Sequence[SeedRow]) -> list[str]:
+    inserts = [f"{statement};" for statement in statements(stage, rows)]
+    return (
+        ["BEGIN;", "SET LOCAL session_replication_role = replica;", *inserts, "COMMIT;", "ANALYZE;"] if inserts else []
+    )
+
+
+def _gone(rows: Sequence[SeedRow]) -> list[str]:
+    if not rows:
+        return []
+    deleted = [
+        text(sql.SQL("DELETE FROM {}.{} AS t WHERE t::text = {};").format(
+            sql.Identifier(one.relation.schema), sql.Identifier(one.relation.name), _as_record(one)))
+        for one in rows
+    ]  # fmt: skip
+    return ["BEGIN;", "SET LOCAL session_replication_role = replica;", *deleted, "COMMIT;"]
+
+
+def _as_record(one: SeedRow) -> sql.Composed:
+    """The row's text, made by the server from its values."""
+    values = sql.SQL(", ").join(
+        sql.SQL("{}::{}").format(sql.Literal(one.row.get(column.name)), sql.SQL(column.type))
+        for column in one.relation.columns
+    )
+    return sql.SQL("ROW({})::text").format(values)
+
+
+def _attack(stage: Stage, leak: Leak, outcome: str) -> list[str]:
+    lines = ['\\connect :"scratch"', "\\set ON_ERROR_STOP off", "\\set seen -", "\\set LAST_ERROR_MESSAGE -"]
+    lines += [f"{statement};" for statement in role_settings(stage.catalog, leak.role)]
+    lines += [
+        text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))),
+        "BEGIN;",
+        *(f"{statement};" for statement in leak.context),
+        f"{shown(leak)} \\gset" if leak.shown.startswith("SELECT ") else f"{leak.shown};",
+        f"\\set {outcome} :SQLSTATE _ :ROW_COUNT _ :seen _ :LAST_ERROR_MESSAGE",
+        "SET CONSTRAINTS ALL IMMEDIATE;",
+        f"\\set {outcome} :{outcome} _ :SQLSTATE _ :LAST_ERROR_MESSAGE",
+        "ROLLBACK;",
+    ]
+    return lines
+
+
+def shown(leak: Leak) -> str:
+    """The statement's rows as one text, whatever their order."""
+    if not leak.shown.startswith("SELECT "):
+        return leak.shown
+    return (
+        "SELECT count(*) || ' ' || COALESCE(md5(string_agg(x::text, chr(10) ORDER BY x::text)), '-') AS seen "
+        f"FROM ({leak.shown}) AS x"
+    )
+
+
+def differs(
+    connection: Connection, stage: Stage, leak: Leak, common: Sequence[SeedRow], first: Sequence[SeedRow],
+    second: Sequence[SeedRow],
+) -> bool:  # fmt: skip
+    """Whether the outcome differs between the two worlds, each built in a transaction that is rolled back."""
+    return _outcome(connection, stage, leak, (*common, *first)) != _outcome(connection, stage, leak, (*common, *second))
+
+
+def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[object, ...]:
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for statement in statements(stage, rows):
+            connection.execute(statement.encode())
+        connection.execute("SET LOCAL session_replication_role = origin")
+        role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
+        for statement in (role, *leak.context):
+            connection.execute(statement.encode())
+        try:
+            ran = connection.execute(shown(leak).encode())
+            seen = tuple(ran.fetchall()) if ran.description else ()
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except psycopg.Error as error:
+            return error.sqlstate, error.diag.message_primary
+        return seen, ran.rowcount
