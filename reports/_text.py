@@ -83,7 +83,8 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
 def fails(finding: Finding, fail_on: str) -> bool:
     """True when the finding alone makes the run exit with 1."""
     threshold = next((severity for severity in SEVERITIES if severity == fail_on), None)
-    return finding.status == "open" and threshold is not None and at_least(finding.severity, threshold)
+    counts = finding.status == "open" and finding.age != "carried"
+    return counts and threshold is not None and at_least(finding.severity, threshold)
 
 
 def is_function(cell: Cell) -> bool:
@@ -91,23 +92,9 @@ def is_function(cell: Cell) -> bool:
     return cell.command == "EXECUTE"
 
 
-def _place(finding: Finding) -> str:
-    """Whose cell shows the finding: the relation at stake, or the function that was called."""
-    return finding.object if finding.command == "EXECUTE" and finding.source != "check" else finding.relation
-
-
-def concerns(finding: Finding, cell: Cell) -> bool:
-    """True when the finding is about this relation × role × command; an empty role or command means any."""
-    return (
-        _place(finding) == cell.relation
-        and finding.role in ("", cell.role)
-        and finding.command in ("", "ALL", cell.command)
-    )
-
-
 def index_findings(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Findings by the relation at stake or the function called, so that a matrix of many cells asks only the few that matter."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(_place(finding), []).append(finding)
+        found.setdefault(finding.place, []).append(finding)
     return found

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from rlsaudit.finding import Cell, Finding, Property, PropertyResult
+from rlsaudit.finding import Cell, Finding, Property, PropertyResult, concerns
 from rlsaudit.report import PolicyEntry, Report, format_
 
 from ._graph import exemption, graph
@@ -22,7 +22,6 @@ from ._text import (
     STATES,
     by_severity,
     command_order,
-    concerns,
     count,
     index_findings,
     is_function,
@@ -47,7 +46,7 @@ _STYLES = {
     "no privilege": "nopriv",
 }
 _GLYPHS = {"leak": "✕", "not covered": "!", "waived": "W", "held": "n", "proven": "✓", "no privilege": "·"}
-_OUTCOMES = {"held": ("ok", "✓"), "leak": ("bad", "✕"), "not covered": ("part", "!")}
+_OUTCOMES = {"held": ("ok", "✓"), "leak": ("bad", "✕"), "not covered": ("part", "!"), "waived": ("part", "W")}
 _PROPERTIES = {
     "read": "No output of a session holds a value of another tenant.",
     "write": "No statement changes or deletes another tenant’s row.",

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from rlsaudit.finding import Cell, Finding, PropertyResult
+from rlsaudit.finding import Cell, Finding, PropertyResult, concerns
 from rlsaudit.report import Report, format_
 
-from ._text import concerns, fails, index_findings, lines, visible
+from ._text import fails, index_findings, lines, visible
 
 Kind = Literal["pass", "failure", "error", "skipped"]
 _PROPERTY = {"SELECT": "read", "INSERT": "forge", "UPDATE": "write", "DELETE": "write", "TRUNCATE": "write"}
@@ -98,9 +98,12 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
         return Case(cell.relation, name, "pass", "", what)
     if cell.state == "waived":
         return Case(cell.relation, name, "skipped", f"waived: {cell.reason}", what)
+    about = [finding for finding in findings if concerns(finding, cell)]
+    if cell.age:
+        text = "\n\n".join([what, *map(_whole, about)])
+        return Case(cell.relation, name, "skipped", f"carried over from the baseline: {cell.state}", text)
     if cell.state == "not covered":
         return Case(cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}")
-    about = [finding for finding in findings if concerns(finding, cell)]
     summary = about[0].title if about else cell.reason
     return Case(cell.relation, name, "failure", summary, "\n\n".join([what, *map(_whole, about)]))
 
@@ -115,6 +118,7 @@ def _whole(finding: Finding) -> str:
         f"{finding.id} {finding.severity}[{finding.check}] {where}: {finding.title}",
         finding.message,
         finding.rationale,
+        f"Defined at {finding.file}:{finding.line}" if finding.file else "",
         f"Fingerprint: {finding.fingerprint}"
         + (f"  Standards: {', '.join(finding.standards)}" if finding.standards else ""),
         f"Fix:\n{finding.fix.rstrip()}" if finding.fix else "",
@@ -148,6 +152,8 @@ def _found(classname: str, name: str, findings: Sequence[Finding], fail_on: str)
         return Case(classname, name, "failure", failing[0].title, text)
     if all(finding.status == "waived" for finding in findings):
         return Case(classname, name, "skipped", f"waived: {findings[0].title}", text)
+    if any(finding.age == "carried" for finding in findings):
+        return Case(classname, name, "skipped", f"carried over from the baseline: {findings[0].title}", text)
     return Case(classname, name, "pass", "", f"Below {fail_on}:\n{text}")
 
 
@@ -156,7 +162,7 @@ def _contract(report: Report) -> list[Case]:
     suite = "isolation contract"
     shown = _shown_in_cells(report)
     loose = [finding for finding in report.findings if finding.source != "check" and id(finding) not in shown]
-    cases = [_property(suite, result, loose) for result in report.properties]
+    cases = [_property(suite, result, loose, failed=report.exit_code != 0) for result in report.properties]
     told = {(result.property, result.role) for result in report.properties if result.outcome == "leak"}
     rest: dict[str, list[Finding]] = {}
     for finding in loose:
@@ -168,15 +174,19 @@ def _contract(report: Report) -> list[Case]:
     return [*cases, Case(suite, "verdict", kind, report.sentence, why)]
 
 
-def _property(suite: str, result: PropertyResult, loose: Iterable[Finding]) -> Case:
+def _property(suite: str, result: PropertyResult, loose: Iterable[Finding], *, failed: bool) -> Case:
     role = f" as {result.role}" if result.role else ""
     name = f"{result.property}{role} [{result.property}]"
     what = f"{result.outcome}, {result.trials} trials: {result.reason}"
+    about = [_whole(finding) for finding in loose if _belongs(finding, result.property, result.role)]
     if result.outcome == "held":
         return Case(suite, name, "pass", "", what)
+    if result.outcome == "waived":
+        return Case(suite, name, "skipped", f"waived: {result.reason}", "\n\n".join([what, *about]))
     if result.outcome == "not covered":
-        return Case(suite, name, "error", f"not covered: {result.reason}", what)
-    about = [_whole(finding) for finding in loose if _belongs(finding, result.property, result.role)]
+        return Case(suite, name, "error" if failed else "skipped", f"not covered: {result.reason}", what)
+    if result.age:
+        return Case(suite, name, "skipped", "carried over from the baseline", "\n\n".join([what, *about]))
     return Case(suite, name, "failure", result.reason, "\n\n".join([what, *about]))
 
 

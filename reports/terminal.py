@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tabulate import tabulate
 
 from rlsaudit.finding import Cell, Finding
-from rlsaudit.report import Report
+from rlsaudit.report import BaselineEntry, Report, WaiverEntry
 
 from ._text import (
     STATES,
@@ -53,7 +53,8 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
         _functions(report, width),
         _gaps(report.cells, width),
         _properties(report, width, paint),
-        _listed("Waivers", report.waivers, width),
+        _listed("Waivers", [_waiver(one) for one in report.waivers], width),
+        _baseline(report.baseline, width),
         _listed(f"Exit code {report.exit_code}", report.reasons, width)
         if report.reasons
         else f"Exit code {report.exit_code}",
@@ -115,7 +116,9 @@ def _leak(finding: Finding, width: int, paint: Paint, base: str) -> str:
     )
     tail = f": {shorten(visible(doing or finding.title), 34)}"
     place = shorten(visible(finding.object), max(width - len(label) - display_width(tail) - 1, 12))
-    rows = [f"{paint(label, finding.severity)} {place}{tail}", _wrap(finding.message, width, "  ")]
+    rows = [f"{paint(label, finding.severity)} {place}{tail}"]
+    rows += [_wrap(f"--> {finding.file}:{finding.line}", width, "  ")] if finding.file else []
+    rows.append(_wrap(finding.message, width, "  "))
     if finding.fix:
         fix = lines(finding.fix).strip().replace("\t", "  ").split("\n")
         rows += [f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])]
@@ -233,6 +236,19 @@ def _properties(report: Report, width: int, paint: Paint) -> str:
         plain = 2 + 13 + display_width(shorten(who, 30)) + 2
         rows.append(head + _wrap(text, width, " " * 15, " " * plain)[plain:])
     return "\n".join(["Run-level properties", *rows])
+
+
+def _waiver(one: WaiverEntry) -> str:
+    approved = f", approved by {one.approver}" if one.approver else f" ({one.kind})"
+    ends = f", until {one.expires}" if one.expires else ""
+    return f"{one.status}: {one.matches}: {one.reason}{approved}{ends}"
+
+
+def _baseline(one: BaselineEntry | None, width: int) -> str:
+    if one is None:
+        return ""
+    counts = f"{one.new:,} new, {one.carried:,} carried over, {len(one.fixed):,} fixed"
+    return _wrap(f"Baseline of {one.started}: {counts}", width)
 
 
 def _listed(title: str, items: Sequence[str], width: int) -> str:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import Finding
+from rlsaudit.report import WaiverEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,6 @@ class Allowed:
     object: str
     """As findings name it; ``*`` and ``?`` stand for any characters and any one."""
     reason: str
-
-    @property
-    def said(self) -> str:
-        return f"{self.check} on {self.object}: {self.reason} (allow-list of the configuration)"
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """Findings with what is allowed marked, and what the report says of the list."""
-
-    findings: tuple[Finding, ...]
-    waivers: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def require_known(allowed: Iterable[Allowed], checks: Collection[str]) -> None:
@@ -47,22 +35,28 @@ def require_known(allowed: Iterable[Allowed], checks: Collection[str]) -> None:
             )
 
 
-def apply(findings: Iterable[Finding], allowed: tuple[Allowed, ...]) -> Sorted:
-    """Mark findings that an entry covers; say which entries cover nothing any more."""
-    used: set[Allowed] = set()
+def apply(
+    findings: Iterable[Finding], allowed: tuple[Allowed, ...]
+) -> tuple[tuple[Finding, ...], tuple[WaiverEntry, ...]]:
+    """The findings, those that an entry covers marked; and what became of each entry."""
+    covered: dict[Allowed, list[str]] = {one: [] for one in allowed}
     marked = []
     for finding in findings:
         entry = next((one for one in allowed if _covers(one, finding)), None)
         if entry is not None:
-            used.add(entry)
+            covered[entry].append(finding.id)
             finding = replace(finding, status="waived", status_reason=entry.reason)  # noqa: PLW2901
         marked.append(finding)
-    return Sorted(
-        tuple(marked),
-        tuple(one.said for one in allowed if one in used),
-        tuple(f"The allow-list has {one.check} on {one.object}, which nothing matches any more: remove it."
-              for one in allowed if one not in used),
-    )  # fmt: skip
+    return tuple(marked), tuple(
+        WaiverEntry(
+            "allow-list",
+            "in force" if ids else "stale",
+            f"{one.check} on {one.object}",
+            one.reason,
+            findings=tuple(ids),
+        )
+        for one, ids in covered.items()
+    )
 
 
 def _covers(one: Allowed, finding: Finding) -> bool:

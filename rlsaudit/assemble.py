@@ -12,8 +12,10 @@ from rlsaudit.catalog.model import COMMANDS
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least
 from rlsaudit.pieces import Pieces
+from rlsaudit.places import placed
 from rlsaudit.prove.prove import Proof
 from rlsaudit.report import PopulationEntry, Report, Timing, Verdict
+from rlsaudit.settle import Settled, settle
 from rlsaudit.tenancy.model import Classified
 
 _LIMITS = (
@@ -32,35 +34,40 @@ def assemble(pieces: Pieces) -> Report:
     """The finished Report.  Exit code 3 outranks 1; each reason is a sentence."""
     catalog, probed = pieces.catalog, pieces.probed
     proofs = _proofs(pieces)
-    cells = tuple(_with_proof(cell, proofs) for cell in (probed.cells if probed else _unprobed(pieces)))
+    judged = tuple(_with_proof(cell, proofs) for cell in (probed.cells if probed else _unprobed(pieces)))
     leaks = tuple(_with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
-    findings = _numbered((*pieces.findings, *leaks))
+    numbered = _numbered((*pieces.findings, *leaks))
+    located = tuple(placed(finding, catalog, pieces.places) for finding in numbered)
+    settled = settle(located, judged, probed.properties if probed else (), pieces)
+    cells, findings = settled.cells, settled.findings
     population = tuple(_population(pieces, cells, findings))
-    distrust = tuple(_distrust(pieces, cells, proofs, len(population)))
-    failures = tuple(_failures(pieces, cells, findings))
+    distrust = tuple(_distrust(pieces, judged, proofs, len(population)))
+    failures = tuple(_failures(pieces, settled))
     exit_code = 3 if distrust else 1 if failures else 0
-    verdict: Verdict = "not trustworthy" if distrust else "exceptions" if failures else "clean"
+    standing = bool(failures) or any(_bad(f, pieces.fail_on) for f in findings)
+    verdict: Verdict = "not trustworthy" if distrust else "exceptions" if standing else "clean"
     return Report(
         verdict=verdict,
         exit_code=exit_code,
-        sentence=_sentence(verdict, population, cells, findings, distrust, pieces.fail_on, audit_only=probed is None),
+        sentence=_sentence(verdict, population, settled, distrust, pieces.fail_on, audit_only=probed is None),
         reasons=(*distrust, *failures),
         population=population,
         population_counted=catalog.population,
         cells=cells,
         findings=findings,
-        properties=probed.properties if probed else (),
+        properties=settled.properties,
         policies=tuple(describe.policies(catalog)),
         roles=tuple(describe.roles(catalog, pieces.tenancy)),
         context=tuple(describe.context(pieces.tenancy)),
-        notes=(*pieces.notes, *(probed.notes if probed else ())),
+        notes=(*pieces.notes, *(probed.notes if probed else ()), *settled.notes),
         limits=_LIMITS if probed else (_AUDIT_LIMIT, *_LIMITS[1:]),
         statements=probed.statements if probed else 0,
         tenants=probed.tenants if probed else 0,
         provenance=describe.provenance(pieces),
         timing=Timing(pieces.started.isoformat(timespec="seconds"), round(pieces.seconds, 3), pieces.phases),
         fail_on=pieces.fail_on,
-        waivers=pieces.waivers,
+        waivers=settled.waivers,
+        baseline=settled.baseline,
         standards=tuple(describe.standards(findings)),
     )
 
@@ -123,9 +130,8 @@ def _population(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding
     states: dict[str, set[str]] = {}
     for cell in cells:
         states.setdefault(cell.relation, set()).add(cell.state)
-    leaking = {f.relation for f in findings if f.source == "probe"} | {
-        f.object for f in findings if f.source == "probe"
-    }
+    leaks = [finding for finding in findings if finding.source == "probe" and finding.status == "open"]
+    leaking = {finding.relation for finding in leaks} | {finding.object for finding in leaks}
     for relation in pieces.catalog.relations:
         classified = pieces.tenancy.of(relation.oid)
         yield PopulationEntry(
@@ -146,6 +152,8 @@ def _outcome(states: set[str], classified: Classified, leaking: bool) -> Outcome
         return "leak"
     if "not covered" in states:
         return "not covered"
+    if "waived" in states:
+        return "waived"
     if not classified.tenant_data:
         return "not tenant data"
     if states <= {"no privilege"}:
@@ -192,33 +200,46 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
             yield f"Proof and probe disagree on {place}: proven, yet it leaks. This is a defect of rlsaudit."
 
 
-def _failures(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding, ...]) -> Iterator[str]:
-    bad = [f for f in findings if f.status == "open" and at_least(f.severity, pieces.fail_on)]
+def _bad(finding: Finding, fail_on: Severity) -> bool:
+    return finding.status == "open" and at_least(finding.severity, fail_on)
+
+
+def _failures(pieces: Pieces, settled: Settled) -> Iterator[str]:
+    bad = [f for f in settled.findings if _bad(f, pieces.fail_on) and f.age != "carried"]
     if bad:
         counts = Counter(f.severity for f in bad)
         said = ", ".join(f"{counts[s]} {s}" for s in SEVERITIES if counts[s])
-        yield f"{len(bad)} finding(s) at or above {pieces.fail_on}: {said}."
-    gaps = sum(cell.state == "not covered" for cell in cells)
+        new = "new " if pieces.baseline else ""
+        yield f"{len(bad)} {new}finding(s) at or above {pieces.fail_on}: {said}."
+    gaps = sum(cell.state == "not covered" and not cell.age for cell in settled.cells)
     if gaps and pieces.probed is not None:
-        yield f"{gaps} cell(s) could not be tested."
+        yield f"{gaps} cell(s) could not be tested{' that the baseline tested' if pieces.baseline else ''}."
+    for waiver in settled.waivers:
+        if waiver.status == "expired":
+            yield f"The waiver for {waiver.matches} ended on {waiver.expires}: mend what it covers, or have it approved anew."
     yield from pieces.probed.not_tried if pieces.probed is not None else ()
 
 
 def _sentence(
-    verdict: Verdict, population: tuple[PopulationEntry, ...], cells: tuple[Cell, ...], findings: tuple[Finding, ...],
-    distrust: tuple[str, ...], fail_on: Severity, *, audit_only: bool,
+    verdict: Verdict, population: tuple[PopulationEntry, ...], settled: Settled, distrust: tuple[str, ...],
+    fail_on: Severity, *, audit_only: bool,
 ) -> str:  # fmt: skip
     if verdict == "not trustworthy":
         return f"No verdict: {distrust[0]}"
     leaking = sum(entry.outcome == "leak" for entry in population)
     if leaking:
         return f"Tenant data is reachable across tenants in {leaking} of {len(population)} relations"
+    waived = sum(finding.status == "waived" and finding.source == "probe" for finding in settled.findings)
     if verdict == "exceptions":
-        bad = [f for f in findings if f.status == "open" and at_least(f.severity, fail_on)]
+        bad = [f for f in settled.findings if _bad(f, fail_on)]
         if not bad:
             return "No leak was found, but not everything could be tested"
-        return f"No leak was executed, but defects of severity {bad[0].severity} stand open"
-    tested = sum(cell.state in ("held", "proven") for cell in cells)
+        return f"No leak was executed{' but waived ones' * bool(waived)}, but defects of severity {bad[0].severity} stand open"
+    tested = sum(cell.state in ("held", "proven") for cell in settled.cells)
     if audit_only:
         return "The audit noted no exceptions; nothing was executed"
+    if waived:
+        return (
+            f"No exceptions noted but {waived} waived: {tested} table, command and role combinations held or are proven"
+        )
     return f"No exceptions noted: {tested} table, command and role combinations held or are proven"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import os
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 
 from rlsaudit import __version__
 from rlsaudit.catalog import snapshot
@@ -106,7 +110,21 @@ def provenance(pieces: Pieces) -> Provenance:
         python_version=platform.python_version(),
         checks=tuple(check.id for check in registry()),
         started_by=_started_by(),
+        commit=os.environ.get("GITHUB_SHA") or os.environ.get("CI_COMMIT_SHA") or "",
+        package_hash=_package_hash(),
     )
+
+
+@cache
+def _package_hash() -> str:
+    """sha256 over name and content of every file of the package, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in ("rlsaudit", "rlsaudit.checks", "rlsaudit.reports"):
+        for place in importlib.import_module(name).__path__:
+            for file in sorted(Path(place).rglob("*")):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(f"{name}/{file.relative_to(place).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _started_by() -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import Finding
 from rlsaudit.report import SCHEMA_VERSION, Report
 
-__all__ = ["dump", "parse"]
+__all__ = ["dump", "escaped", "parse", "plain", "read", "written"]
+
+T = TypeVar("T")
 
 _MEND = "render it again with `rlsaudit scan`, or take the file as it was written"
 _KEYS = {"class_": "class"}
@@ -33,7 +35,7 @@ _FIRST = (
     "cells",
     "findings",
 )
-_LAST = ("waivers", "provenance", "timing")
+_LAST = ("waivers", "baseline", "provenance", "timing")
 
 
 def dump(report: Report) -> str:
@@ -44,10 +46,14 @@ def dump(report: Report) -> str:
     """
     names = [field.name for field in fields(report)]
     middle = [name for name in names if name not in _FIRST + _LAST]
-    document: dict[str, object] = {"schema_version": SCHEMA_VERSION}
-    document |= {name: _plain(getattr(report, name)) for name in (*_FIRST, *middle, *_LAST)}
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
-    return "\n".join(map(_escaped, text.split("\n"))) + "\n"
+    return written({name: plain(getattr(report, name)) for name in (*_FIRST, *middle, *_LAST)})
+
+
+def written(document: Mapping[str, object]) -> str:
+    """A file of rlsaudit as JSON text, the schema's version first."""
+    whole = {"schema_version": SCHEMA_VERSION, **document}
+    text = json.dumps(whole, ensure_ascii=False, allow_nan=False, indent=1)
+    return "\n".join(map(escaped, text.split("\n"))) + "\n"
 
 
 def parse(text: str, name: str = "evidence.json") -> Report:
@@ -55,6 +61,11 @@ def parse(text: str, name: str = "evidence.json") -> Report:
 
     Raises UsageError, in one line that begins with ``name``, for anything that is not such a file.
     """
+    return read(Report, text, name)
+
+
+def read(kind: type[T], text: str, name: str) -> T:
+    """The dataclass ``kind`` out of a file that ``written`` made.  Raises UsageError as ``parse`` does."""
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -69,29 +80,31 @@ def parse(text: str, name: str = "evidence.json") -> Report:
             f"which reads {SCHEMA_VERSION}: use the version of rlsaudit that wrote it"
         )
     try:
-        report = _value(Report, document, "")
+        made = _value(kind, document, "")
     except _DamagedError as error:
         raise UsageError(f"{name}: {error}: {_MEND}") from None
-    assert isinstance(report, Report)
-    return report
+    assert isinstance(made, kind)
+    return made
 
 
 class _DamagedError(Exception):
     """A place in the document and what is wrong there."""
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Dataclasses as objects, tuples as lists, all the way down."""
     if is_dataclass(value) and not isinstance(value, type):
-        document = {_KEYS.get(f.name, f.name): _plain(getattr(value, f.name)) for f in fields(value)}
+        document = {_KEYS.get(f.name, f.name): plain(getattr(value, f.name)) for f in fields(value)}
         if isinstance(value, Finding):
             document["fingerprint"] = value.fingerprint
         return document
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
+    """``line`` with what does not print spelled as JSON does, so that no terminal obeys it."""
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)

@@ -27,7 +27,7 @@ class Finding:
     """One defect, with its evidence.  ``id`` is given by the report (F-1, F-2 …), everything else by the finder."""
 
     check: str
-    """``RLS001`` of a check; ``PLAN`` of a plan; ``PROBE-READ`` and the like of the probe; ``PROVE`` of the prover."""
+    """``RLS001`` of a check; ``PROBE-READ`` and the like of the probe; ``PROVE`` of the prover."""
     source: Source
     title: str
     """What is wrong in a few words, without names: the same for all findings of its kind."""
@@ -55,12 +55,23 @@ class Finding:
     status: Literal["open", "waived"] = "open"
     status_reason: str = ""
     """Why it does not count, when it is waived."""
+    file: str = ""
+    """File of the SQL source that last defined the object at fault; empty for a live database."""
+    line: int = 0
+    """Line of the statement there, from 1; 0 where it is not known."""
+    age: Literal["", "new", "carried"] = ""
+    """Against the baseline; empty without one."""
 
     @builtins.property  # the field above has the name
     def fingerprint(self) -> str:
         """Stable across runs: the kind and the place, not the wording."""
         parts = (self.check, self.property, self.relation, self.object, self.command, self.role)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+    @builtins.property
+    def place(self) -> str:
+        """What its cells are called: the relation at stake, or the function that was called."""
+        return self.object if self.command == "EXECUTE" and self.source != "check" else self.relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ class Cell:
     state: State
     trials: int = 0
     reason: str = ""
+    age: Literal["", "carried"] = ""
+    """``carried``: it leaked, or was not covered, in the baseline already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,17 @@ class PropertyResult:
 
     property: Property
     role: str
-    outcome: Literal["held", "leak", "not covered"]
+    outcome: Literal["held", "leak", "not covered", "waived"]
     trials: int
     reason: str
+    age: Literal["", "carried"] = ""
+    """``carried``: all of its leaks were there in the baseline already."""
+
+
+def concerns(finding: Finding, cell: Cell) -> bool:
+    """Whether the finding is about this relation × role × command; an empty role or command means any."""
+    return (
+        finding.place == cell.relation
+        and finding.role in ("", cell.role)
+        and finding.command in ("", "ALL", cell.command)
+    )

@@ -61,7 +61,7 @@ def tried(connect: Connect, declared: Declared, allowed: tuple[Allowed, ...], th
     for _ in range(MOST_ROUNDS):
         with connect() as connection:
             catalog = load_catalog(connection)
-            found = apply(run_checks(catalog, infer(catalog, declared), live=False), allowed).findings
+            found, _ = apply(run_checks(catalog, infer(catalog, declared), live=False), allowed)
             left = tuple(_wanted(found, threshold))
             before = len(steps)
             touched: set[str] = set()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from rlsaudit.allow import Allowed
+from rlsaudit.baseline import Baseline
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.finding import Finding, Severity
-from rlsaudit.probe.run import ProbeResult
+from rlsaudit.probe.result import ProbeResult
 from rlsaudit.prove.prove import Proof
 from rlsaudit.tenancy.model import Tenancy
+from rlsaudit.waivers import Waiver
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,10 @@ class Pieces:
     started: datetime
     seconds: float
     phases: tuple[tuple[str, float], ...]
-    waivers: tuple[str, ...] = ()
-    """Exceptions in force, as lines."""
+    allowed: tuple[Allowed, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    baseline: Baseline | None = None
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Where the SQL of the source last defined an object: its identity → file and line."""
     interrupted: bool = False
     """A signal ended the run; what is here was found until then."""

@@ -73,6 +73,40 @@ class StandardEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class WaiverEntry:
+    """An exception that somebody answers for, and what became of it in this run."""
+
+    kind: Literal["waiver", "allow-list"]
+    status: Literal["in force", "expired", "stale", "refused"]
+    """``refused``: it names an executed leak without accepting the risk; ``stale``: nothing matches it."""
+    matches: str
+    """What it is for: a fingerprint, or a rule and an object."""
+    reason: str
+    approver: str = ""
+    approved_on: str = ""
+    """ISO 8601 date, as ``expires``."""
+    expires: str = ""
+    ticket: str = ""
+    accept_risk: bool = False
+    findings: tuple[str, ...] = ()
+    """Identifiers of the findings that it covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineEntry:
+    """The earlier run that this one was held against."""
+
+    source: str
+    started: str
+    verdict: Verdict
+    sha256: str
+    new: int
+    carried: int
+    fixed: tuple[tuple[str, str, str], ...]
+    """Severity, title and object of what stood open then and is no longer found."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """What is needed to trust the record or to make it again; never a password."""
 
@@ -93,6 +127,10 @@ class Provenance:
     python_version: str
     checks: tuple[str, ...]
     started_by: str
+    commit: str = ""
+    """Commit that was tested, as the CI system says it."""
+    package_hash: str = ""
+    """sha256 over the files of the package that ran, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +169,8 @@ class Report:
     provenance: Provenance
     timing: Timing
     fail_on: str = "medium"
-    waivers: tuple[str, ...] = field(default=())
+    waivers: tuple[WaiverEntry, ...] = field(default=())
+    baseline: BaselineEntry | None = None
     standards: tuple[StandardEntry, ...] = field(default=())
     """Controls that the checks run map to, so that a report can also say where nothing was found."""
 

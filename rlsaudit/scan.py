@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,14 +12,15 @@ from typing import BinaryIO
 
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from rlsaudit import allow
 from rlsaudit.allow import Allowed, require_known
 from rlsaudit.assemble import assemble
+from rlsaudit.baseline import Baseline
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import registry, run_checks
+from rlsaudit.collecting import without_collecting
 from rlsaudit.copying import Server, copied
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Finding, Severity
@@ -29,7 +30,8 @@ from rlsaudit.probe.in_place import probe_in_place
 from rlsaudit.probe.parallel import jobs_for
 from rlsaudit.probe.planner.plans import Planned, plans
 from rlsaudit.probe.planner.plans import findings as plan_findings
-from rlsaudit.probe.run import ProbeResult, probe
+from rlsaudit.probe.result import ProbeResult
+from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import Report
 from rlsaudit.source import dsn, presets
@@ -42,6 +44,7 @@ from rlsaudit.source.stand_in import STAND_IN, stand_in
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import TENANT_DATA, Tenancy
 from rlsaudit.untested import Untested, withheld
+from rlsaudit.waivers import Waiver
 
 DATABASE = "rlsaudit_source"
 
@@ -56,6 +59,9 @@ class Options:
     stdin: BinaryIO
     declared: Declared = field(default_factory=Declared)
     allowed: tuple[Allowed, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    baseline: Baseline | None = None
+    """The earlier run whose findings do not fail this one."""
     pg_bin: Path | None = None
     scratch_on_target: bool = False
     """Whether a live database is copied into databases of ours on its own cluster."""
@@ -105,6 +111,8 @@ class Opened:
     scratch_tenancy: Tenancy | None
     gaps: Untested = field(default_factory=Untested)
     """What of the target the scratch copy does not have."""
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Where the SQL of the source last defined an object: its identity → file and line."""
 
     @property
     def live(self) -> bool:
@@ -121,9 +129,11 @@ def scan(options: Options, progress: Progress) -> Scanned:
     started, clock = datetime.now(UTC), time.monotonic()
     require_known(options.allowed, [one.id for one in registry()])
     with ExitStack() as stack:
-        with _timed("load", phases):
-            opened = stack.enter_context(open_source(options, progress))
-        return _examined(opened, options, progress, phases, started, clock)
+        with without_collecting():
+            with _timed("load", phases):
+                opened = stack.enter_context(open_source(options, progress))
+            audited = _audited(opened, options, progress, phases)
+        return _examined(opened, audited, options, progress, phases, started, clock)
 
 
 def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
@@ -135,28 +145,38 @@ def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
     if server is None or opened.scratch_tenancy is None:
         raise NotTrustworthy("there is no scratch copy to scan again")
     declared = replace(options.declared, roles=tuple(role.name for role in opened.scratch_tenancy.roles))
-    with server.connect(DATABASE) as connection:
-        catalog = load_catalog(connection)
-    tenancy = infer(catalog, declared)
-    again = Opened(catalog, tenancy, opened.notes, server, catalog, tenancy)
-    return _examined(again, options, progress, [], datetime.now(UTC), time.monotonic())
+    phases: list[tuple[str, float]] = []
+    started, clock = datetime.now(UTC), time.monotonic()
+    with without_collecting():
+        with server.connect(DATABASE) as connection:
+            catalog = load_catalog(connection)
+        tenancy = infer(catalog, declared)
+        again = Opened(catalog, tenancy, opened.notes, server, catalog, tenancy)
+        audited = _audited(again, options, progress, phases)
+    return _examined(again, audited, options, progress, phases, started, clock)
+
+
+def _audited(
+    opened: Opened, options: Options, progress: Progress, phases: list[tuple[str, float]]
+) -> tuple[tuple[Finding, ...], tuple[Planned, ...]]:
+    _require_subject(opened)
+    with _timed("audit", phases):
+        progress("auditing the catalog", 0, 1)
+        found = run_checks(opened.catalog, opened.tenancy, live=opened.live) if options.auditing else ()
+        planned = _plans(opened, progress) if options.plans else ()
+        return (*found, *plan_findings(_unexplained(planned, found))), planned
 
 
 def _examined(
     opened: Opened,
+    audited: tuple[tuple[Finding, ...], tuple[Planned, ...]],
     options: Options,
     progress: Progress,
     phases: list[tuple[str, float]],
     started: datetime,
     clock: float,
 ) -> Scanned:
-    _require_subject(opened)
-    with _timed("audit", phases):
-        progress("auditing the catalog", 0, 1)
-        found = run_checks(opened.catalog, opened.tenancy, live=opened.live) if options.auditing else ()
-        planned = _plans(opened, progress) if options.plans else ()
-        found = (*found, *plan_findings(_unexplained(planned, found)))
-        checked = allow.apply(found, options.allowed if options.auditing else ())
+    found, planned = audited
     proofs: tuple[Proof, ...] = ()
     probed: ProbeResult | None = None
     if options.probing:
@@ -167,8 +187,9 @@ def _examined(
             probed = _probe(opened, options, progress)
             probed = withheld(probed, opened.gaps, opened.catalog, opened.tenancy) if probed else None
     pieces = Pieces(
-        catalog=opened.catalog, tenancy=opened.tenancy, findings=checked.findings, proofs=proofs, probed=probed,
-        notes=(*opened.notes, *checked.notes), waivers=checked.waivers, source=dsn.redact(options.source),
+        catalog=opened.catalog, tenancy=opened.tenancy, findings=found, proofs=proofs, probed=probed,
+        notes=opened.notes, source=dsn.redact(options.source), places=opened.places,
+        allowed=options.allowed if options.auditing else (), waivers=options.waivers, baseline=options.baseline,
         command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash,
         seed=options.seed, fail_on=options.fail_on, scratch_version=opened.server.version if opened.server else "",
         started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
@@ -273,7 +294,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
                 )
                 catalog = load_catalog(connection)
                 tenancy = infer(catalog, declared)
-        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy)
+        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy, places=loaded.places)
 
 
 def _require_subject(opened: Opened) -> None:

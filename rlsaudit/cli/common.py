@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rlsaudit import config, duration, interrupt
+from rlsaudit import baseline, config, duration, interrupt, waivers
 from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
@@ -113,6 +113,20 @@ def run_options(command: F) -> F:
                 envvar="RLSAUDIT_FAIL_ON",
                 help="Exit 1 from this severity on. Default: medium.",
             ),
+            click.option(
+                "--waivers",
+                "waivers_file",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_WAIVERS",
+                help=f"Approved exceptions. Default: {waivers.FILENAME}, where there is one.",
+            ),
+            click.option(
+                "--baseline",
+                "baseline_file",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_BASELINE",
+                help="evidence.json of an earlier run: what stood open then is shown, and only what is new fails.",
+            ),
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
             click.option(
                 "--budget",
@@ -160,6 +174,8 @@ def merged(
     output_dir: Path | None = None,
     formats: str | None = None,
     fail_on: Severity | None = None,
+    waivers_file: Path | None = None,
+    baseline_file: Path | None = None,
     seed: int | None = None,
     budget: str | None = None,
     jobs: int | None = None,
@@ -177,6 +193,8 @@ def merged(
         stdin=sys.stdin.buffer,
         declared=declared,
         allowed=loaded.allowed,
+        waivers=waivers.load(waivers_file, Path.cwd()),
+        baseline=baseline.load(baseline_file),
         scratch_on_target=scratch_on_target,
         in_place=in_place and probing,
         agreed=yes,

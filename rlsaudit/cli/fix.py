@@ -36,7 +36,7 @@ def fix(source: str, severity: Severity, verify: bool, output: Path | None, **gi
     common = merged(source, **given, probing=verify, fail_on=severity)
     require_known(common.options.allowed, [one.id for one in registry()])
     with open_source(common.options, common.progress) as opened:
-        found = apply(run_checks(opened.catalog, opened.tenancy, live=opened.live), common.options.allowed).findings
+        found, _ = apply(run_checks(opened.catalog, opened.tenancy, live=opened.live), common.options.allowed)
         mended = mend.proposed(found, severity)
         said, code = f"{_count(mended)}; nothing was tried, see --verify", 0
         if verify and opened.server is not None:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from rlsaudit.catalog.identifiers import quote
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.deadline import Deadline
 from rlsaudit.source.dsn import redact
@@ -117,6 +118,8 @@ class Executor:
         role = created_role(prepared.text) if prepared.words[:1] == ("create",) else None
         if role is not None:
             self._declared.add(role)
+            # Event triggers do not see what belongs to the cluster.
+            self._places.found[f"role {quote(role)}"] = (statement.file, statement.line)
         self._learn(statement, rows)
 
     def _open(self) -> Connection:

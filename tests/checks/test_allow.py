@@ -10,28 +10,28 @@ from rlsaudit.allow import Allowed, apply, require_known
 from rlsaudit.config import load
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import Finding
+from rlsaudit.report import WaiverEntry
 
-VIEW = Finding("RLS301", "check", "A view", "critical", "public.v_totals", "shows rows")
+VIEW = Finding("RLS301", "check", "A view", "critical", "public.v_totals", "shows rows", id="F-1")
 LEAK = Finding("RLS301", "probe", "A view", "critical", "public.v_totals", "shows rows")
 
 
 def test_a_finding_is_marked_with_the_reason() -> None:
-    done = apply([VIEW], (Allowed("RLS301", "public.v_*", "sums only"),))
-    assert [(f.status, f.status_reason) for f in done.findings] == [("waived", "sums only")]
-    assert done.waivers == ("RLS301 on public.v_*: sums only (allow-list of the configuration)",)
-    assert done.notes == ()
-    assert done.findings[0].fingerprint == VIEW.fingerprint
+    findings, entries = apply([VIEW], (Allowed("RLS301", "public.v_*", "sums only"),))
+    assert [(f.status, f.status_reason) for f in findings] == [("waived", "sums only")]
+    assert entries == (WaiverEntry("allow-list", "in force", "RLS301 on public.v_*", "sums only", findings=("F-1",)),)
+    assert findings[0].fingerprint == VIEW.fingerprint
 
 
 @pytest.mark.parametrize("entry", [Allowed("RLS302", "*", "x"), Allowed("RLS301", "public.w*", "x")])
 def test_an_entry_that_covers_nothing_is_said(entry: Allowed) -> None:
-    done = apply([VIEW], (entry,))
-    assert [f.status for f in done.findings] == ["open"]
-    assert done.waivers == () and "remove it" in done.notes[0]
+    findings, entries = apply([VIEW], (entry,))
+    assert [f.status for f in findings] == ["open"]
+    assert [(one.status, one.findings) for one in entries] == [("stale", ())]
 
 
 def test_an_executed_leak_is_never_allowed() -> None:
-    assert [f.status for f in apply([LEAK], (Allowed("RLS301", "*", "x"),)).findings] == ["open"]
+    assert [f.status for f in apply([LEAK], (Allowed("RLS301", "*", "x"),))[0]] == ["open"]
 
 
 def test_an_unknown_check_is_refused_with_a_suggestion() -> None:

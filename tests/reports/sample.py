@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult, State
 from rlsaudit.report import (
+    BaselineEntry,
     PolicyEntry,
     PopulationEntry,
     Provenance,
@@ -13,6 +14,7 @@ from rlsaudit.report import (
     RoleEntry,
     StandardEntry,
     Timing,
+    WaiverEntry,
 )
 
 HOSTILE = (
@@ -400,7 +402,41 @@ def rich() -> Report:
         tenants=3,
         provenance=provenance(),
         timing=timing(),
-        waivers=("W-07 RLS201 on role support_agent: SEC-412 moves it; approved by security lead; expires 2026-11-30",),
+        waivers=(
+            WaiverEntry(
+                "waiver",
+                "in force",
+                "RLS201 on role support_agent",
+                "moved by the platform team in December",
+                "security lead",
+                "2026-10-01",
+                "2026-11-30",
+                "SEC-412",
+                findings=("F-5",),
+            ),
+            WaiverEntry(
+                "waiver",
+                "expired",
+                f"PROBE-READ on {HOSTILE[0]}",
+                HOSTILE[3],
+                HOSTILE[5],
+                "2026-01-01",
+                "2026-02-01",
+                HOSTILE[1],
+                accept_risk=True,
+                findings=("F-1",),
+            ),
+            WaiverEntry("allow-list", "stale", "RLS301 on public.v_*", "sums only"),
+        ),
+        baseline=BaselineEntry(
+            "2026-11-20/evidence.json",
+            "2026-11-20T02:00:09+00:00",
+            "exceptions",
+            "ab" * 32,
+            3,
+            1,
+            (("high", "A view shows all rows", "public.v_totals"), ("low", "x", HOSTILE[1])),
+        ),
         standards=(
             StandardEntry("SOC 2 CC6.1", ("RLS001", "RLS301")),
             StandardEntry("SOC 2 CC6.3", ("RLS201",)),
@@ -443,6 +479,7 @@ def clean() -> Report:
         roles=(RoleEntry("app_user", True, True, False, False, 0, (), (), "named in policies"),),
         notes=(),
         waivers=(),
+        baseline=None,
     )
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from rlsaudit.finding import Cell
-from rlsaudit.report import Report
+from rlsaudit.report import Report, WaiverEntry
 
 summary: Callable[..., str] = importlib.import_module("rlsaudit.reports.terminal").summary
 text_tools: ModuleType = importlib.import_module("rlsaudit.reports._text")
@@ -37,7 +37,13 @@ def test_no_line_is_wider_than_asked(report: Report, width: int) -> None:
 def test_a_terminal_obeys_nothing_in_it(rich: Report) -> None:
     bad = "\x1b]0;owned\x07\u202e\n"
     findings = tuple(replace(f, object=bad, check=bad, role=bad, command=bad, fix=bad) for f in rich.findings)
-    hostile = replace(rich, findings=(*rich.findings, *findings), sentence=bad, reasons=(bad,), waivers=(bad,))
+    hostile = replace(
+        rich,
+        findings=(*rich.findings, *findings),
+        sentence=bad,
+        reasons=(bad,),
+        waivers=(WaiverEntry("waiver", "stale", bad, bad, bad, bad, bad, bad),),
+    )
     text = summary(hostile, paths=(f"out{bad}/report.html",))
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "⟨U+202E⟩" in text or "⟨U+001B⟩" in text
