@@ -68,6 +68,7 @@ def assemble(pieces: Pieces) -> Report:
         fail_on=pieces.fail_on,
         waivers=settled.waivers,
         baseline=settled.baseline,
+        history=pieces.history,
         standards=tuple(describe.standards(findings)),
     )
 
@@ -93,6 +94,8 @@ def _with_proof(cell: Cell, proofs: Mapping[CellName, Proof]) -> Cell:
         )
     if proof.verdict == "unknown" and cell.state == "held":
         return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
+    if proof.verdict == "refuted" and cell.state == "held":
+        return replace(cell, reason=f"{cell.reason}; the policies alone do not hold it: {proof.reason}")
     return cell
 
 

@@ -35,7 +35,7 @@ _FIRST = (
     "cells",
     "findings",
 )
-_LAST = ("waivers", "baseline", "provenance", "timing")
+_LAST = ("waivers", "baseline", "history", "provenance", "timing")
 
 
 def dump(report: Report) -> str:

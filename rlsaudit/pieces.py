@@ -12,6 +12,7 @@ from rlsaudit.catalog.model import Catalog
 from rlsaudit.finding import Finding, Severity
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.prove.prove import Proof
+from rlsaudit.report import HistoryEntry
 from rlsaudit.tenancy.model import Tenancy
 from rlsaudit.waivers import Waiver
 
@@ -38,6 +39,7 @@ class Pieces:
     allowed: tuple[Allowed, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     baseline: Baseline | None = None
+    history: tuple[HistoryEntry, ...] = ()
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Where the SQL of the source last defined an object: its identity → file and line."""
     interrupted: bool = False

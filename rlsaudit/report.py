@@ -107,6 +107,19 @@ class BaselineEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """An earlier run, as one mark in a row of them."""
+
+    started: str
+    verdict: Verdict
+    leaks: int
+    """Cells that leaked."""
+    not_covered: int
+    findings: int
+    """Findings open then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """What is needed to trust the record or to make it again; never a password."""
 
@@ -171,6 +184,8 @@ class Report:
     fail_on: str = "medium"
     waivers: tuple[WaiverEntry, ...] = field(default=())
     baseline: BaselineEntry | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    """Earlier runs, oldest first, where the run was given any."""
     standards: tuple[StandardEntry, ...] = field(default=())
     """Controls that the checks run map to, so that a report can also say where nothing was found."""
 

@@ -33,7 +33,7 @@ from rlsaudit.probe.planner.plans import findings as plan_findings
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import Proof, prove
-from rlsaudit.report import Report
+from rlsaudit.report import HistoryEntry, Report
 from rlsaudit.source import dsn, presets
 from rlsaudit.source.held import held
 from rlsaudit.source.load import load_sql
@@ -62,6 +62,7 @@ class Options:
     waivers: tuple[Waiver, ...] = ()
     baseline: Baseline | None = None
     """The earlier run whose findings do not fail this one."""
+    history: tuple[HistoryEntry, ...] = ()
     pg_bin: Path | None = None
     scratch_on_target: bool = False
     """Whether a live database is copied into databases of ours on its own cluster."""
@@ -189,7 +190,7 @@ def _examined(
     pieces = Pieces(
         catalog=opened.catalog, tenancy=opened.tenancy, findings=found, proofs=proofs, probed=probed,
         notes=opened.notes, source=dsn.redact(options.source), places=opened.places,
-        allowed=options.allowed if options.auditing else (), waivers=options.waivers, baseline=options.baseline,
+        allowed=options.allowed if options.auditing else (), waivers=options.waivers, baseline=options.baseline, history=options.history,
         command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash,
         seed=options.seed, fail_on=options.fail_on, scratch_version=opened.server.version if opened.server else "",
         started=started, seconds=time.monotonic() - clock, phases=tuple(phases),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rlsaudit import baseline, config, duration, interrupt, waivers
+from rlsaudit import baseline, config, duration, history, interrupt, waivers
 from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
@@ -36,6 +36,10 @@ class Common:
     output_dir: Path
     formats: tuple[str, ...]
     progress: Progress
+    previous: Path | None = None
+    """Directory of the run that this one follows; without it, what the output directory holds."""
+    sign_ssh: Path | None = None
+    sign_ed25519: Path | None = None
 
 
 def source_options(command: F) -> F:
@@ -108,6 +112,27 @@ def run_options(command: F) -> F:
                 help=f"Report formats. Default: {','.join(FORMATS)}.",
             ),
             click.option(
+                "--previous",
+                type=click.Path(path_type=Path, file_okay=False),
+                envvar="RLSAUDIT_PREVIOUS",
+                help="Output directory of the run before, to which the manifest of this one is chained. Default: what "
+                "the output directory held.",
+            ),
+            click.option(
+                "--sign-ssh",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_SIGN_SSH",
+                metavar="KEY",
+                help="Sign SHA256SUMS with this SSH key, or with the agent's key of which this is the public half.",
+            ),
+            click.option(
+                "--sign-ed25519",
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_SIGN_ED25519",
+                metavar="PEM",
+                help="Write attestation.dsse.json, an in-toto test result signed with this Ed25519 key.",
+            ),
+            click.option(
                 "--fail-on",
                 type=click.Choice(SEVERITIES),
                 envvar="RLSAUDIT_FAIL_ON",
@@ -126,6 +151,13 @@ def run_options(command: F) -> F:
                 type=click.Path(path_type=Path),
                 envvar="RLSAUDIT_BASELINE",
                 help="evidence.json of an earlier run: what stood open then is shown, and only what is new fails.",
+            ),
+            click.option(
+                "--history",
+                "history_directory",
+                type=click.Path(path_type=Path, exists=True, file_okay=False),
+                envvar="RLSAUDIT_HISTORY",
+                help=f"Directory of earlier runs, whose last {history.MOST} the HTML report shows in a row.",
             ),
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
             click.option(
@@ -173,9 +205,13 @@ def merged(
     yes: bool = False,
     output_dir: Path | None = None,
     formats: str | None = None,
+    previous: Path | None = None,
+    sign_ssh: Path | None = None,
+    sign_ed25519: Path | None = None,
     fail_on: Severity | None = None,
     waivers_file: Path | None = None,
     baseline_file: Path | None = None,
+    history_directory: Path | None = None,
     seed: int | None = None,
     budget: str | None = None,
     jobs: int | None = None,
@@ -195,6 +231,7 @@ def merged(
         allowed=loaded.allowed,
         waivers=waivers.load(waivers_file, Path.cwd()),
         baseline=baseline.load(baseline_file),
+        history=history.load(history_directory),
         scratch_on_target=scratch_on_target,
         in_place=in_place and probing,
         agreed=yes,
@@ -214,7 +251,7 @@ def merged(
         raise UsageError(f"jobs = {options.jobs}: give the number of sessions, or leave it out for one per core")
     names = tuple(n.strip() for n in formats.split(",") if n.strip()) if formats else loaded.formats or FORMATS
     directory = output_dir or Path(loaded.output_dir or OUTPUT)
-    return Common(options, directory, names, _progress(quiet))
+    return Common(options, directory, names, _progress(quiet), previous, sign_ssh, sign_ed25519)
 
 
 def _progress(quiet: bool) -> Progress:

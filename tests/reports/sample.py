@@ -7,6 +7,7 @@ from dataclasses import replace
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult, State
 from rlsaudit.report import (
     BaselineEntry,
+    HistoryEntry,
     PolicyEntry,
     PopulationEntry,
     Provenance,
@@ -428,6 +429,11 @@ def rich() -> Report:
             ),
             WaiverEntry("allow-list", "stale", "RLS301 on public.v_*", "sums only"),
         ),
+        history=(
+            HistoryEntry("2026-11-18T02:00:04+00:00", "clean", 0, 0, 1),
+            HistoryEntry("2026-11-19T02:00:05+00:00", "not trustworthy", 0, 84, 2),
+            HistoryEntry("2026-11-20T02:00:09+00:00", "exceptions", 1, 9, 4),
+        ),
         baseline=BaselineEntry(
             "2026-11-20/evidence.json",
             "2026-11-20T02:00:09+00:00",
@@ -480,6 +486,7 @@ def clean() -> Report:
         notes=(),
         waivers=(),
         baseline=None,
+        history=(),
     )
 
 
