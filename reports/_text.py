@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from unicodedata import combining, east_asian_width
 
-from rlsaudit.finding import SEVERITIES, Cell, Finding, State, at_least
+from rlsaudit.errors import UsageError
+from rlsaudit.finding import SEVERITIES, Cell, Finding, Property, State, at_least
 
 STATES: tuple[State, ...] = ("leak", "not covered", "waived", "held", "proven", "no privilege")
 COMMANDS: tuple[str, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
+_PROPERTIES: dict[str, Property] = {"INSERT": "forge", "UPDATE": "write", "DELETE": "write", "TRUNCATE": "write"}
 
 # Blank on the screen although Unicode calls them letters, symbols or marks.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
@@ -57,6 +60,17 @@ def shorten(text: str, limit: int) -> str:
     return f"{head}…{tail}" if limit > 0 else ""
 
 
+def instant(text: str) -> datetime:
+    """A time of the evidence.  Raises UsageError for text that is none, or that has no zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(f"{visible(text)!r} in the evidence is no time with a zone: take the file as it was written")
+    return moment
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """``1 leak``, ``2,604 statements``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
@@ -85,6 +99,11 @@ def fails(finding: Finding, fail_on: str) -> bool:
     threshold = next((severity for severity in SEVERITIES if severity == fail_on), None)
     counts = finding.status == "open" and finding.age != "carried"
     return counts and threshold is not None and at_least(finding.severity, threshold)
+
+
+def property_of(cell: Cell) -> Property:
+    """The property of the isolation contract that a cell is about, by its command."""
+    return _PROPERTIES.get(cell.command, "read")
 
 
 def is_function(cell: Cell) -> bool:

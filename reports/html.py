@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult, concerns
 from rlsaudit.report import PolicyEntry, Report, format_
 
+from ._controls import ControlResult, control_results
 from ._graph import exemption, graph
 from ._text import (
     STATES,
@@ -44,6 +45,13 @@ _STYLES = {
     "held": "held",
     "proven": "proven",
     "no privilege": "nopriv",
+}
+_CONCLUSIONS = {
+    "exceptions noted": ("bad", "✕"),
+    "exception, waived": ("part", "W"),
+    "no conclusion": ("part", "!"),
+    "partly tested, no exceptions noted": ("part", "!"),
+    "no exceptions noted": ("ok", "✓"),
 }
 _GLYPHS = {"leak": "✕", "not covered": "!", "waived": "W", "held": "n", "proven": "✓", "no privilege": "·"}
 _OUTCOMES = {"held": ("ok", "✓"), "leak": ("bad", "✕"), "not covered": ("part", "!"), "waived": ("part", "W")}
@@ -93,6 +101,7 @@ def html(report: Report) -> str:
         script_hash=_hash(script),
         data=_data(report),
         tag=_TAGS[report.verdict],
+        past=_TAGS,
         tally=tally(report.cells),
         segments=_segments(report.cells),
         states=[(state, _STYLES[state], _GLYPHS[state]) for state in STATES],
@@ -203,36 +212,33 @@ def _segments(cells: Sequence[Cell]) -> list[tuple[str, float, float]]:
     return segments
 
 
-def _controls(report: Report) -> list[dict[str, str]]:
-    """What the run says of each control that a check or a finding names; never that a control is met."""
-    checks = {entry.standard: entry.checks for entry in report.standards}
-    found: dict[str, list[tuple[str, Finding]]] = defaultdict(list)
-    for at, finding in enumerate(report.findings):
-        for standard in finding.standards:
-            found[standard].append((_anchor(finding, at), finding))
-    return [
-        _control(name, checks.get(name, ()), found[name], report) for name in sorted({*checks, *found}, key=_natural)
-    ]
+def _controls(report: Report) -> list[dict[str, str | bool]]:
+    """What the run says of each control that a check, a cell or a finding is about; never that a control is met."""
+    anchors = {id(finding): _anchor(finding, at) for at, finding in enumerate(report.findings)}
+    return [_control(result, anchors, report) for result in control_results(report)]
 
 
-def _control(name: str, checks: Sequence[str], found: Sequence[tuple[str, Finding]], report: Report) -> dict[str, str]:
-    exceptions = [(anchor, f) for anchor, f in found if f.status == "open" and f.severity != "info"]
-    waived = [(anchor, f) for anchor, f in found if f.status == "waived"]
-    crashed = {f.check for f in report.findings if f.object == f"check {f.check}"}.intersection(checks)
-    text = f"{count(len(checks), 'check')} ran: {', '.join(checks)}. " if checks else ""
-    if exceptions:
-        status, style, glyph, text = "Exceptions noted", "bad", "✕", _titles(exceptions)
-    elif waived:
-        status, style, glyph, text = "Exception, waived", "part", "W", _titles(waived)
-    elif crashed:
-        status, style, glyph, text = "No conclusion", "part", "!", f"Crashed: {', '.join(sorted(crashed))}. "
+def _control(result: ControlResult, anchors: Mapping[int, str], report: Report) -> dict[str, str | bool]:
+    style, glyph = _CONCLUSIONS[result.conclusion]
+    exceptions, waived, observed = (
+        [(anchors[id(finding)], finding) for finding in found]
+        for found in (result.exceptions, result.waived, result.observed)
+    )
+    text = f"{count(len(result.checks), 'check')} ran: {', '.join(result.checks)}. " if result.checks else ""
+    if exceptions or waived:
+        text = _titles(exceptions or waived)
+    elif result.crashed:
+        text = f"Crashed: {', '.join(result.crashed)}. "
     elif report.verdict == "not trustworthy":
-        status, style, glyph, text = "No conclusion", "part", "!", "The run is not trustworthy. " + text
-    else:
-        status, style, glyph = "No exceptions noted", "ok", "✓"
-    if observed := [(anchor, f) for anchor, f in found if f.status == "open" and f.severity == "info"]:
+        text = "The run is not trustworthy. " + text
+    if result.gaps:
+        text += f"{result.tested:,} of {count(result.tested + result.gaps, 'result')}; the rest could not be tested. "
+    if observed:
         text += f"For information: {_titles(observed)}"
-    return {"name": name, "status": status, "style": style, "glyph": glyph, "text": text}
+    name, title, status = result.control.name, result.control.title, result.conclusion.capitalize()
+    text = f"{title}. {text}" if title else text
+    weakness = name.startswith(("CWE", "CVE"))
+    return {"name": name, "status": status, "style": style, "glyph": glyph, "text": text, "weakness": weakness}
 
 
 def _titles(found: Sequence[tuple[str, Finding]]) -> str:
@@ -241,10 +247,6 @@ def _titles(found: Sequence[tuple[str, Finding]]) -> str:
         titles[finding.title].append(anchor)
     some = (f"{title} ({', '.join(anchors[:4])}{' …' * (len(anchors) > 4)})" for title, anchors in titles.items())
     return "; ".join(some) + ". "
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _findings(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -22,10 +22,9 @@ from xml.etree import ElementTree as ET
 from rlsaudit.finding import Cell, Finding, PropertyResult, concerns
 from rlsaudit.report import Report, format_
 
-from ._text import fails, index_findings, lines, visible
+from ._text import fails, index_findings, lines, property_of, visible
 
 Kind = Literal["pass", "failure", "error", "skipped"]
-_PROPERTY = {"SELECT": "read", "INSERT": "forge", "UPDATE": "write", "DELETE": "write", "TRUNCATE": "write"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def _relations(report: Report) -> list[tuple[str, list[Case]]]:
 
 
 def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
-    name = f"{cell.command} as {cell.role} [{_PROPERTY.get(cell.command, 'read')}]"
+    name = f"{cell.command} as {cell.role} [{property_of(cell)}]"
     what = f"{cell.state}, {cell.trials} statements: {cell.reason}"
     if cell.state in ("held", "proven"):
         return Case(cell.relation, name, "pass", "", what)

@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 import pytest
 
-from rlsaudit import config, docs
+from rlsaudit import config, docs, waivers
 from rlsaudit.check import Check
 from rlsaudit.cli import cli
 from rlsaudit.report import Format
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-WRITTEN = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architectures.md")
+WRITTEN = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architectures.md", "docs/reports.md")
 MEND = "run `make docs`"
 
 
@@ -74,7 +74,11 @@ def test_every_make_target_that_is_printed_exists(name: str) -> None:
 
 
 def test_the_configuration_of_the_readme_parses(tmp_path: Path) -> None:
-    examples = _blocks(README, "toml")
+    waived, examples = [], []
+    for example in _blocks(README, "toml"):
+        (waived if "waiver" in tomllib.loads(example) else examples).append(example)
+    (tmp_path / waivers.FILENAME).write_text("".join(waived), encoding="utf-8")
+    assert waivers.load(None, tmp_path)
     for example in examples:
         (tmp_path / config.FILENAME).write_text(example, encoding="utf-8")
         config.load(None, tmp_path)

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"rlsaudit": "rlsaudit", "checks": "rlsaudit/checks", "reports": "rlsaudit/reports"}
-KINDS = {".py", ".sql", ".j2", ".css", ".js", ".json", ".typed"}
+KINDS = {".py", ".sql", ".j2", ".css", ".js", ".json", ".toml", ".typed"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_the_wheel_runs(wheel, tmp_path) -> None:
         "from rlsaudit.check import registry\n"
         "from rlsaudit.report import formats\n"
         "from rlsaudit.demo import demos, path\n"
-        "assert registry() and {'json', 'html', 'junit'} <= set(formats())\n"
+        "assert registry() and {'json', 'html', 'junit', 'sarif'} <= set(formats())\n"
+        "from rlsaudit.reports import _controls\n"
+        "assert _controls.control_map().controls\n"
         "assert all(path(demo).is_file() for demo in demos())\n"
         "from rlsaudit.source import presets\n"
         "assert presets.preset('supabase').text\n"
