@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from unicodedata import combining, east_asian_width
@@ -117,3 +118,17 @@ def index_findings(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     for finding in findings:
         found.setdefault(finding.place, []).append(finding)
     return found
+
+
+def wrap(text: str, width: int, indent: str = "", first: str | None = None) -> str:
+    """Prose folded at ``width``; words that are too long (names mostly) lose their middle."""
+    room = width - len(indent)
+    words = " ".join(shorten(word, room) for word in visible(" ".join(text.split())).split(" "))
+    start = indent if first is None else first
+    return "\n".join(
+        textwrap.wrap(words, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False)
+    )
+
+
+def listed(title: str, items: Sequence[str], width: int) -> str:
+    return "\n".join([title, *(wrap(item, width, "    ", "  - ") for item in items)]) if items else ""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -19,6 +16,7 @@ from rlsaudit.report import PolicyEntry, Report, format_
 
 from ._controls import ControlResult, control_results
 from ._graph import exemption, graph
+from ._page import finalize, part, script_hash, shown_time
 from ._text import (
     STATES,
     by_severity,
@@ -32,7 +30,6 @@ from ._text import (
     visible,
 )
 
-_HERE = Path(__file__).parent
 _TAGS = {
     "clean": ("ok", "✓", "NO EXCEPTIONS"),
     "exceptions": ("bad", "✕", "EXCEPTIONS"),
@@ -84,21 +81,21 @@ _SQL = re.compile(
 
 @format_("html", filename="report.html", description="one self-contained page for people and auditors")
 def html(report: Report) -> str:
-    style, script = _file("html.css"), _file("html.js")
+    style, script = part("html.css"), part("html.js")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
     )
     environment.filters |= {
-        "lines": lambda text: escape(lines(text)), "sql": _sql, "whole": _whole, "time": _time,
+        "lines": lambda text: escape(lines(text)), "sql": _sql, "whole": _whole, "time": shown_time,
         "policy": _policy,
         "n": lambda number: f"{number:,}", "count": count,
     }  # fmt: skip
-    return environment.from_string(_file("html.j2")).render(
+    return environment.from_string(part("html.j2")).render(
         r=report,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=script_hash(style),
+        script_hash=script_hash(script),
         data=_data(report),
         tag=_TAGS[report.verdict],
         past=_TAGS,
@@ -116,25 +113,6 @@ def html(report: Report) -> str:
         policies=_policies(report),
         waived_cells=[cell for cell in report.cells if cell.state == "waived"],
     )  # fmt: skip
-
-
-def _file(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _finalize(value: object) -> object:
-    """Every expression of the template passes here: plain text loses its power before it is escaped."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _time(text: str) -> str:
-    """``2026-11-21 02:00:07 UTC`` of an ISO 8601 time in UTC, anything else as it is."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(\+00:00|Z)", text)
-    return f"{match[1]} {match[2]} UTC" if match else text
 
 
 def _whole(text: str) -> bool:

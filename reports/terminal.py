@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
@@ -19,9 +18,11 @@ from ._text import (
     display_width,
     is_function,
     lines,
+    listed,
     shorten,
     tally,
     visible,
+    wrap,
 )
 
 _VERDICT = {"clean": "PASS", "exceptions": "FAIL", "not trustworthy": "NOT TRUSTWORTHY"}
@@ -53,12 +54,12 @@ def summary(report: Report, width: int = 80, color: bool = False, paths: Sequenc
         _functions(report, width),
         _gaps(report.cells, width),
         _properties(report, width, paint),
-        _listed("Waivers", [_waiver(one) for one in report.waivers], width),
+        listed("Waivers", [_waiver(one) for one in report.waivers], width),
         _baseline(report.baseline, width),
-        _listed(f"Exit code {report.exit_code}", report.reasons, width)
+        listed(f"Exit code {report.exit_code}", report.reasons, width)
         if report.reasons
         else f"Exit code {report.exit_code}",
-        _listed("Reports", paths, width),
+        listed("Reports", paths, width),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -74,20 +75,10 @@ def _paint(text: str, name: str) -> str:
     return f"\x1b[1;{_COLOUR[name]}m{text}\x1b[0m" if name in _COLOUR else text
 
 
-def _wrap(text: str, width: int, indent: str = "", first: str | None = None) -> str:
-    """Prose folded at ``width``; words that are too long (names mostly) lose their middle."""
-    room = width - len(indent)
-    words = " ".join(shorten(word, room) for word in visible(" ".join(text.split())).split(" "))
-    start = indent if first is None else first
-    return "\n".join(
-        textwrap.wrap(words, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False)
-    )
-
-
 def _head(report: Report, width: int, paint: Paint) -> str:
     word = _VERDICT[report.verdict]
     indent = " " * (len(word) + 2)
-    text = _wrap(report.sentence, width, indent)[len(indent) :]
+    text = wrap(report.sentence, width, indent)[len(indent) :]
     counts = tally(report.cells)
     states = " · ".join(f"{state} {counts[state]:,}" for state in STATES if counts[state]) or "none was tested"
     server = report.provenance.server_version or report.provenance.scratch_version
@@ -101,7 +92,7 @@ def _head(report: Report, width: int, paint: Paint) -> str:
         ("relations", f"{len(report.population):,} in the catalog{matched}"),
         ("tried", f"{tried}, PostgreSQL {server}"),
     ]
-    return "\n".join([f"{paint(word, word)}  {text}", *(_wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)])
+    return "\n".join([f"{paint(word, word)}  {text}", *(wrap(v, width, " " * 11, f"{k:<11}") for k, v in facts)])
 
 
 def _leaks(report: Report) -> list[Finding]:
@@ -117,8 +108,8 @@ def _leak(finding: Finding, width: int, paint: Paint, base: str) -> str:
     tail = f": {shorten(visible(doing or finding.title), 34)}"
     place = shorten(visible(finding.object), max(width - len(label) - display_width(tail) - 1, 12))
     rows = [f"{paint(label, finding.severity)} {place}{tail}"]
-    rows += [_wrap(f"--> {finding.file}:{finding.line}", width, "  ")] if finding.file else []
-    rows.append(_wrap(finding.message, width, "  "))
+    rows += [wrap(f"--> {finding.file}:{finding.line}", width, "  ")] if finding.file else []
+    rows.append(wrap(finding.message, width, "  "))
     if finding.fix:
         fix = lines(finding.fix).strip().replace("\t", "  ").split("\n")
         rows += [f"  {'fix: ' if n == 0 else '     '}{shorten(line, width - 7)}" for n, line in enumerate(fix[:4])]
@@ -142,7 +133,7 @@ def _findings(report: Report, width: int) -> str:
     room = width - 10 - check - 6
     place = min(max(display_width(visible(f.object)) for _, f in marked), room * 9 // 20)
     rows = [
-        (mark, visible(f.check), shorten(visible(f.object), place), _wrap(f.title, room - place)) for mark, f in marked
+        (mark, visible(f.check), shorten(visible(f.object), place), wrap(f.title, room - place)) for mark, f in marked
     ]
     table = tabulate(rows, ("severity", "check", "object", "what"), tablefmt="plain", disable_numparse=True)
     title = "Other findings" if _leaks(report) else "Findings"
@@ -190,7 +181,7 @@ def _coverage(report: Report, width: int) -> str:
     if len(grid) > len(busy):
         tail.append(f"{count(len(grid) - len(busy), 'row')} without any privilege left out")
     legend = "held n: n statements showed nothing, no proof · not cov.: not covered · -: none"
-    return "\n".join(["Coverage", table, *tail, _wrap(legend, width)])
+    return "\n".join(["Coverage", table, *tail, wrap(legend, width)])
 
 
 def _functions(report: Report, width: int) -> str:
@@ -221,7 +212,7 @@ def _gaps(cells: Iterable[Cell], width: int) -> str:
         f"{' and others' if len({cell.relation for cell in group}) > 1 else ''}: {reason}"
         for reason, group in ranked[:_MOST_REASONS]
     ]
-    return "\n".join(filter(None, [_listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")]))
+    return "\n".join(filter(None, [listed("Not covered", told, width), _more(len(ranked) - _MOST_REASONS, "reason")]))
 
 
 def _properties(report: Report, width: int, paint: Paint) -> str:
@@ -234,7 +225,7 @@ def _properties(report: Report, width: int, paint: Paint) -> str:
         text = f"{count(result.trials, 'trial')}, {result.reason}" if result.trials else result.reason
         head = f"  {paint(word, result.outcome)}{' ' * (13 - len(word))}{shorten(who, 30)}: "
         plain = 2 + 13 + display_width(shorten(who, 30)) + 2
-        rows.append(head + _wrap(text, width, " " * 15, " " * plain)[plain:])
+        rows.append(head + wrap(text, width, " " * 15, " " * plain)[plain:])
     return "\n".join(["Run-level properties", *rows])
 
 
@@ -248,8 +239,4 @@ def _baseline(one: BaselineEntry | None, width: int) -> str:
     if one is None:
         return ""
     counts = f"{one.new:,} new, {one.carried:,} carried over, {len(one.fixed):,} fixed"
-    return _wrap(f"Baseline of {one.started}: {counts}", width)
-
-
-def _listed(title: str, items: Sequence[str], width: int) -> str:
-    return "\n".join([title, *(_wrap(item, width, "    ", "  - ") for item in items)]) if items else ""
+    return wrap(f"Baseline of {one.started}: {counts}", width)

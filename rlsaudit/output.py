@@ -20,6 +20,11 @@ def check_writable(directory: Path) -> None:
         raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error
 
 
+def encoded(text: str) -> bytes:
+    """The bytes that a file with this text holds."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_all(directory: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
     """Write ``files`` (relative name → text) into ``directory``; each appears atomically, mode 0600.
 
@@ -33,8 +38,8 @@ def write_all(directory: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
             staged.append((Path(temporary), target))
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-                stream.write(text)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(encoded(text))
         for temporary_path, target in staged:
             temporary_path.replace(target)
     except OSError as error:

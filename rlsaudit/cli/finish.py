@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 from tabulate import tabulate
 
 from rlsaudit import interrupt
+from rlsaudit.bundle import manifest
+from rlsaudit.cli import sealing
 from rlsaudit.cli.common import Common, clear_progress
+from rlsaudit.errors import UsageError
 from rlsaudit.output import check_writable, write_all
 from rlsaudit.probe.planner.plans import ROWS, TENANTS, Planned
 from rlsaudit.probe.replay.script import SCHEMA_FILE
 from rlsaudit.report import Format, Report, chosen, terminal_summary
 from rlsaudit.scan import Scanned, scan
-from rlsaudit.source.process import signals_held
 
 REPLAY = "replay"
 
@@ -27,32 +29,36 @@ def run(common: Common) -> int:
     """Scan, write the reports, print the summary; returns the exit code."""
     formats = chosen(common.formats)  # an unknown format ends the run before it starts
     check_writable(common.output_dir)
+    sealing.check(common)
     scanned = scan(common.options, common.progress)
+    interrupt.remember()  # what has been found is not lost to a signal that comes this late
     clear_progress()
-    try:
-        with signals_held():  # what has been found is not lost to a signal that comes this late
-            shown = _write(common.output_dir, formats, scanned)
-    except (KeyboardInterrupt, SystemExit):
-        click.echo("rlsaudit: interrupted when the reports had been written", err=True)
-        return interrupt.exit_code()
+    shown, unsigned = _write(common, formats, scanned)
     if common.options.plans:
         show_plans(scanned.planned)
     show(scanned.report, shown)
+    if unsigned:
+        click.echo(f"rlsaudit: the reports are written, but not signed: {unsigned}", err=True)
     if scanned.interrupted:
         click.echo("rlsaudit: interrupted; the reports say what was found until then", err=True)
-        return interrupt.exit_code() or scanned.report.exit_code
-    return scanned.report.exit_code
+    elif interrupt.exit_code():
+        click.echo("rlsaudit: interrupted when the verdict stood; the reports are whole", err=True)
+    return interrupt.exit_code() or max(scanned.report.exit_code, UsageError.exit_code if unsigned else 0)
 
 
-def _write(directory: Path, formats: Iterable[Format], scanned: Scanned) -> list[str]:
-    """Write all files; gives what to show of them."""
-    files = {one.filename: one.write(scanned.report) for one in formats}
-    files |= replay_files(scanned)
-    _drop_stale(directory)
+def _write(common: Common, formats: Iterable[Format], scanned: Scanned) -> tuple[list[str], str]:
+    """Write all files; gives what to show of them, and why they are not signed although they should be."""
+    directory, report = common.output_dir, scanned.report
+    files = {one.filename: one.write(report) for one in formats} | replay_files(scanned)
+    earlier = manifest.held(directory)
+    seals, unsigned = sealing.seals(common, files, report)
+    files |= seals
     written = write_all(directory, files)
+    _drop_stale(directory, files)
+    sealing.clear(common, earlier, files)
     shown = [str(path) for path in written if path.parent == directory]
     scripts = sum(path.parent.name == REPLAY and path.name != SCHEMA_FILE for path in written)
-    return [*shown, f"{directory / REPLAY}/ ({scripts} replay scripts)"] if scripts else shown
+    return ([*shown, f"{directory / REPLAY}/ ({scripts} replay scripts)"] if scripts else shown), unsigned
 
 
 def replay_files(scanned: Scanned) -> dict[str, str]:
@@ -61,10 +67,11 @@ def replay_files(scanned: Scanned) -> dict[str, str]:
     return {f"{REPLAY}/{SCHEMA_FILE}": scanned.schema, **scripts} if scripts else {}
 
 
-def _drop_stale(directory: Path) -> None:
-    """Scripts of an earlier run must not stand beside this run's findings."""
+def _drop_stale(directory: Path, files: Mapping[str, str]) -> None:
+    """Scripts of an earlier run must not stand beside this run's findings, whoever touched them since."""
     for old in (directory / REPLAY).glob("F-*.sql"):
-        old.unlink(missing_ok=True)
+        if f"{REPLAY}/{old.name}" not in files:
+            old.unlink(missing_ok=True)
 
 
 def show_plans(planned: tuple[Planned, ...]) -> None:

@@ -14,6 +14,7 @@ from rlsaudit.cli.checks import checks, explain
 from rlsaudit.cli.config import config
 from rlsaudit.cli.demo import demo
 from rlsaudit.cli.doctor import doctor
+from rlsaudit.cli.evidence import evidence
 from rlsaudit.cli.fix import fix
 from rlsaudit.cli.init import init
 from rlsaudit.cli.probe import probe
@@ -21,6 +22,7 @@ from rlsaudit.cli.replay import replay
 from rlsaudit.cli.report import report
 from rlsaudit.cli.scan import scan
 from rlsaudit.cli.snapshot import snapshot
+from rlsaudit.cli.verify import verify
 from rlsaudit.errors import RlsauditError
 from rlsaudit.source.dsn import redact
 
@@ -39,7 +41,23 @@ def cli() -> None:
     """
 
 
-for _command in (scan, audit, probe, fix, init, replay, report, snapshot, demo, explain, checks, config, doctor):
+for _command in (
+    scan,
+    audit,
+    probe,
+    fix,
+    init,
+    replay,
+    report,
+    verify,
+    evidence,
+    snapshot,
+    demo,
+    explain,
+    checks,
+    config,
+    doctor,
+):
     cli.add_command(_command)
 
 

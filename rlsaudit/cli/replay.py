@@ -8,7 +8,7 @@ import click
 
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.probe.replay.script import SCHEMA_FILE
-from rlsaudit.probe.run import replay_output
+from rlsaudit.probe.replaying import replay_output
 from rlsaudit.source.server import ScratchServer
 
 

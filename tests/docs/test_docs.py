@@ -17,7 +17,15 @@ from rlsaudit.report import Format
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-WRITTEN = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architectures.md", "docs/reports.md")
+WRITTEN = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architectures.md",
+    "docs/reports.md",
+    "docs/evidence.md",
+)
 MEND = "run `make docs`"
 
 
