@@ -26,6 +26,7 @@ from rlsaudit.catalog.model import COMMANDS, Catalog
 from rlsaudit.catalog.snapshot import fingerprint, parse, save
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import run_checks
+from rlsaudit.collecting import without_collecting
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
 
@@ -111,8 +112,9 @@ def sweep(catalog: Catalog) -> int:
 
 def audit(connection: psycopg.Connection[Any]) -> int:
     """What ``rlsaudit audit`` does with a live database; gives the number of findings."""
-    catalog = load_catalog(connection)
-    return len(run_checks(catalog, infer(catalog, Declared(roles=("app", "reader")))))
+    with without_collecting():
+        catalog = load_catalog(connection)
+        return len(run_checks(catalog, infer(catalog, Declared(roles=("app", "reader")))))
 
 
 def main() -> None:

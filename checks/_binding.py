@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rlsaudit.checks._equal import Equalities, equated, of_session, role_named
@@ -50,8 +50,6 @@ class Place:
     principals: frozenset[str]
     parties: frozenset[str] = frozenset()
     """Columns that name a tenant where a row has several: the key among them, sender and receiver, buyer and seller."""
-    memo: dict[Hashable, Reached] = field(default_factory=dict, compare=False, repr=False)
-    """Shared by the places of one run: tables that look alike are read once."""
 
     @property
     def key(self) -> str | None:

@@ -7,29 +7,31 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._dynamic import Texts, safe_type, takes_sql
 from rlsaudit.checks._known import READABLE, anchored, enums, find_relation, session_functions
 from rlsaudit.checks._query import Query, queries, subqueries
 from rlsaudit.checks._rows import Reading, Rows, nested
-from rlsaudit.checks._sql import Group, Nodes, Token, is_symbol, is_word, split, walk
+from rlsaudit.checks._sql import Group, Nodes, Token, is_symbol, is_word, legible, split, walk
 from rlsaudit.checks._statements import Statement, statements
 from rlsaudit.checks._terms import STRENGTH, Body, Label, Reader, fresh
 from rlsaudit.checks._ways import Link, presence
 
 from rlsaudit.catalog.model import Function, Relation
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 _USE_COLUMN = re.compile(r"#variable_conflict\s+use_column")
 _TRANSITION = re.compile(r'\b(?:OLD|NEW) TABLE AS (?:"((?:[^"]|"")+)"|([\w$]+))')
-_READINGS: WeakKeyDictionary[Visibility, dict[tuple[int, int], Reading]] = WeakKeyDictionary()
+
+
+@kept
+def _kept_readings(subject: Subject) -> dict[tuple[int, int], Reading]:
+    return {}
 
 
 def reading(subject: Subject, function: Function, row: Relation | None = None) -> Reading:
     """The reading of a function's body; ``row``: the table whose trigger calls it."""
-    known = _READINGS.setdefault(subject.visibility, {})
+    known = _kept_readings(subject)
     key = (function.oid, row.oid if row else 0)
     if key not in known:
         known[key] = _Walk(subject, function, row).run()
@@ -76,7 +78,7 @@ class _Walk(Rows):
         return loose
 
     def run(self) -> Reading:
-        if self.function.language not in READABLE:
+        if self.function.language not in READABLE or not legible(self.function.source):
             self.reading.complete = False
             return self.reading
         for statement in statements(self.function.source, self.function.language):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._openings import tenant_settings
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Use, one_of_each_reading, uses
 from rlsaudit.checks._routines import calls, constant, reached, relations_read, tokens
 
 from rlsaudit.catalog import expression as e
@@ -17,8 +16,7 @@ from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.identifiers import literal, quote
 from rlsaudit.catalog.model import Function, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy import words
 
 _ROLES = frozenset({"current_user", "session_user", "current_role", "system_user"})
@@ -35,15 +33,10 @@ class Asked:
     relations: tuple[Relation, ...] = field(default=())
 
 
-_PREDICATES: WeakKeyDictionary[Visibility, tuple[tuple[Policy, Relation, Expression], ...]] = WeakKeyDictionary()
-
-
+@kept
 def predicates(subject: Subject) -> tuple[tuple[Policy, Relation, Expression], ...]:
     """Every policy condition of relations under row security."""
-    found = _PREDICATES.get(subject.visibility)
-    if found is None:
-        found = _PREDICATES[subject.visibility] = tuple(_predicates(subject))
-    return found
+    return tuple(_predicates(subject))
 
 
 def _predicates(subject: Subject) -> Iterator[tuple[Policy, Relation, Expression]]:
@@ -57,14 +50,10 @@ def _predicates(subject: Subject) -> Iterator[tuple[Policy, Relation, Expression
                 yield policy, relation, found
 
 
-_ASKED: WeakKeyDictionary[Visibility, tuple[Asked, ...]] = WeakKeyDictionary()
-
-
+@kept
 def asked(subject: Subject) -> tuple[Asked, ...]:
     """Functions that the policies of this schema ask, in order of appearance."""
-    if subject.visibility not in _ASKED:
-        _ASKED[subject.visibility] = tuple(_asked(subject))
-    return _ASKED[subject.visibility]
+    return tuple(_asked(subject))
 
 
 def _asked(subject: Subject) -> Iterator[Asked]:
@@ -123,14 +112,6 @@ def context_settings(subject: Subject) -> frozenset[str]:
     return frozenset(name for name in found if "." in name)
 
 
-def several(names: Iterable[str], most: int = 8) -> str:
-    """``a, b and c``, or the first few and how many more."""
-    found = list(dict.fromkeys(names))
-    if len(found) > most:
-        return f"{', '.join(found[:most])} and {len(found) - most} more"
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
-
-
 def user_settings(subject: Subject) -> frozenset[str]:
     """Settings that name the acting user rather than the tenant."""
     mine = tenant_settings(subject)
@@ -142,22 +123,18 @@ def tenant_relations(subject: Subject) -> tuple[Relation, ...]:
     return tuple({use.relation.oid: use.relation for use in uses(subject)}.values())
 
 
-_SINGLE: WeakKeyDictionary[Visibility, Counter[str]] = WeakKeyDictionary()
-
-
+@kept
 def single_settings(subject: Subject) -> Counter[str]:
     """Settings that tenant keys are held against one value at a time, with the number of policies."""
-    if subject.visibility not in _SINGLE:
-        found: Counter[str] = Counter()
-        for use in {id(use.reading): use for use in uses(subject)}.values():
-            for part in e.walk(use.predicate):
-                if isinstance(part, e.Compare) and part.operator == "=" and part.exact:
-                    for side, other in ((part.left, part.right), (part.right, part.left)):
-                        column = e.bare(side)
-                        if isinstance(column, e.Column) and column.level == 0 and column.name == use.place.key:
-                            found.update(name for name in settings(other, subject.catalog) if "." in name)
-        _SINGLE[subject.visibility] = found
-    return _SINGLE[subject.visibility]
+    found: Counter[str] = Counter()
+    for use in one_of_each_reading(subject):
+        for part in e.walk(use.predicate):
+            if isinstance(part, e.Compare) and part.operator == "=" and part.exact:
+                for side, other in ((part.left, part.right), (part.right, part.left)):
+                    column = e.bare(side)
+                    if isinstance(column, e.Column) and column.level == 0 and column.name == use.place.key:
+                        found.update(name for name in settings(other, subject.catalog) if "." in name)
+    return found
 
 
 def with_plain_key(subject: Subject, use: Use) -> str:

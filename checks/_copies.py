@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._routines import relations_read, tokens
 
 from rlsaudit.catalog.model import Column, Relation
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.finding import Severity
 
 _COPY = frozenset(
@@ -151,17 +149,13 @@ def _base(name: str) -> tuple[str, ...] | None:
     return rest if rest and len(rest) < len(found) else None
 
 
-_NAMES: WeakKeyDictionary[Visibility, dict[tuple[str, ...], list[int]]] = WeakKeyDictionary()
-
-
+@kept
 def _by_name(subject: Subject) -> dict[tuple[str, ...], list[int]]:
-    found = _NAMES.get(subject.visibility)
-    if found is None:
-        found = _NAMES[subject.visibility] = {}
-        for oid in subject.tenancy.tenant_data():
-            relation = subject.catalog.relation(oid)
-            if relation.holds_rows:
-                found.setdefault(_words(relation.name), []).append(oid)
+    found: dict[tuple[str, ...], list[int]] = {}
+    for oid in subject.tenancy.tenant_data():
+        relation = subject.catalog.relation(oid)
+        if relation.holds_rows:
+            found.setdefault(_words(relation.name), []).append(oid)
     return found
 
 
@@ -170,15 +164,10 @@ def named_as(subject: Subject, name: str) -> list[int]:
     return _by_name(subject).get(_words(name), [])
 
 
-_FILLING: WeakKeyDictionary[Visibility, dict[int, str]] = WeakKeyDictionary()
-
-
+@kept
 def _filling(subject: Subject) -> dict[int, str]:
     """Relation → what writes into it while it reads tenant data."""
-    found = _FILLING.get(subject.visibility)
-    if found is not None:
-        return found
-    found = _FILLING[subject.visibility] = {}
+    found: dict[int, str] = {}
     catalog, tenant = subject.catalog, set(subject.tenancy.tenant_data())
     for rule in catalog.rules:
         if rule.relation in tenant:
@@ -200,19 +189,20 @@ def _filling(subject: Subject) -> dict[int, str]:
     return found
 
 
-_BY_PLAIN_NAME: WeakKeyDictionary[Visibility, dict[str, list[Relation]]] = WeakKeyDictionary()
+@kept
+def _by_plain_name(subject: Subject) -> dict[str, list[Relation]]:
+    found: dict[str, list[Relation]] = {}
+    for relation in subject.catalog.relations:
+        if relation.holds_rows:
+            found.setdefault(relation.name, []).append(relation)
+    return found
 
 
 def _written(subject: Subject, text: str) -> list[int]:
     """Relations after INSERT INTO or MERGE INTO."""
     if "into" not in text.lower():
         return []
-    names = _BY_PLAIN_NAME.get(subject.visibility)
-    if names is None:
-        names = _BY_PLAIN_NAME[subject.visibility] = {}
-        for relation in subject.catalog.relations:
-            if relation.holds_rows:
-                names.setdefault(relation.name, []).append(relation)
+    names = _by_plain_name(subject)
     found: list[int] = []
     said = tokens(text)
     for at, token in enumerate(said[:-2]):

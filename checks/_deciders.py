@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 from rlsaudit.checks._bodies import reading
 from rlsaudit.checks._known import READABLE, named
 
 from rlsaudit.catalog.model import Policy
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
-
-_DECIDERS: WeakKeyDictionary[Visibility, dict[int, tuple[Policy, ...]]] = WeakKeyDictionary()
+from rlsaudit.check import Subject, kept
 
 
+@kept
 def deciders(subject: Subject) -> dict[int, tuple[Policy, ...]]:
     """Functions that policies call, or that such functions call, with the policies."""
-    found = _DECIDERS.get(subject.visibility)
-    if found is None:
-        collected: dict[int, dict[int, Policy]] = {}
-        for policy in subject.catalog.policies:
-            for oid in subject.catalog.mentions("policy", policy.oid, "function"):
-                for reached in calls_reached(subject, oid):
-                    collected.setdefault(reached, {})[policy.oid] = policy
-        found = _DECIDERS[subject.visibility] = {oid: tuple(ones.values()) for oid, ones in collected.items()}
-    return found
+    collected: dict[int, dict[int, Policy]] = {}
+    for policy in subject.catalog.policies:
+        for oid in subject.catalog.mentions("policy", policy.oid, "function"):
+            for reached in calls_reached(subject, oid):
+                collected.setdefault(reached, {})[policy.oid] = policy
+    return {oid: tuple(ones.values()) for oid, ones in collected.items()}
 
 
-_REACHED: WeakKeyDictionary[Visibility, dict[int, frozenset[int]]] = WeakKeyDictionary()
+@kept
+def _kept_reached(subject: Subject) -> dict[int, frozenset[int]]:
+    return {}
 
 
 def calls_reached(subject: Subject, function: int) -> frozenset[int]:
     """The function and the user functions that its body calls, by recorded dependencies and by name."""
-    known = _REACHED.setdefault(subject.visibility, {})
+    known = _kept_reached(subject)
     if function not in known:
         seen: set[int] = set()
         waiting = [function]

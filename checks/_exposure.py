@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rlsaudit.checks._advisories import Needs
-from rlsaudit.checks._fixes import listed
-from rlsaudit.checks._speed import named
+from rlsaudit.checks._fixes import listed, several
 
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Command, Policy, Relation, Role
 from rlsaudit.catalog.policies import functions_called, policy_predicate, settings
@@ -174,7 +173,7 @@ def _expressions(subject: Subject) -> Exposure | None:
     first = found[0]
     return Exposure(
         "medium",
-        f"{named(one.qualified for one in found)} keeps values of expressions over {guarded[first.relation].qualified}"
+        f"{several(one.qualified for one in found)} keeps values of expressions over {guarded[first.relation].qualified}"
         f", open to {listed(role.name for role in subject.tenancy.roles) or 'everybody'}",
     )
 

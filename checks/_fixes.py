@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._reading import bound, uses
 
@@ -13,8 +12,7 @@ from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import literal, quote, remark
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Function, Grant, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
@@ -24,6 +22,12 @@ def listed(names: Iterable[str]) -> str:
     """``a, b and c``."""
     found = list(dict.fromkeys(names))
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
+
+
+def several(names: Iterable[str], most: int = 8) -> str:
+    """``a, b and c``, or of many the first few and how many more."""
+    found = list(dict.fromkeys(names))
+    return listed(found if len(found) <= most + 1 else [*found[:most], f"{len(found) - most} more"])
 
 
 def in_order(commands: Collection[str]) -> tuple[str, ...]:
@@ -81,20 +85,13 @@ def _grantee(subject: Subject, oid: int) -> str:
     return "PUBLIC" if oid == PUBLIC else quote(subject.catalog.role_name(oid))
 
 
-_GRANTS: WeakKeyDictionary[Visibility, dict[int, list[Grant]]] = WeakKeyDictionary()
-
-
+@kept
 def _grants(subject: Subject) -> dict[int, list[Grant]]:
-    found = _GRANTS.get(subject.visibility)
-    if found is None:
-        found = _GRANTS[subject.visibility] = {}
-        for grant in subject.catalog.grants:
-            if grant.target in ("relation", "column"):
-                found.setdefault(grant.object, []).append(grant)
+    found: dict[int, list[Grant]] = {}
+    for grant in subject.catalog.grants:
+        if grant.target in ("relation", "column"):
+            found.setdefault(grant.object, []).append(grant)
     return found
-
-
-_TEMPLATES: WeakKeyDictionary[Visibility, dict[tuple[str, str], str]] = WeakKeyDictionary()
 
 
 def tenant_predicate(subject: Subject, relation: Relation, classified: Classified) -> str | None:
@@ -117,6 +114,7 @@ def tenant_predicate(subject: Subject, relation: Relation, classified: Classifie
     return f"{quote(column.name)} = NULLIF(current_setting({literal(setting)}, true), '')::{column.type}"
 
 
+@kept
 def _setting(subject: Subject) -> str | None:
     """The one setting that tenant keys are held against by most policies."""
     found: Counter[str] = Counter()
@@ -130,11 +128,9 @@ def _setting(subject: Subject) -> str | None:
     return settings[0] if len(settings) == 1 else None
 
 
+@kept
 def _templates(subject: Subject) -> dict[tuple[str, str], str]:
     """Condition texts that bind a row to the session's tenant by its key column alone, by column name and type."""
-    known = _TEMPLATES.get(subject.visibility)
-    if known is not None:
-        return known
     counted: dict[tuple[str, str], Counter[str]] = {}
     for use in uses(subject):
         key = use.relation.column(use.place.key) if use.place.key else None
@@ -143,9 +139,7 @@ def _templates(subject: Subject) -> dict[tuple[str, str], str]:
             continue
         if e.columns(predicate) == {key.name} and not e.subquery_relations(predicate) and bound(use):
             counted.setdefault((key.name, key.base_type), Counter())[use.policy.using] += 1
-    found = {names: texts.most_common(1)[0][0] for names, texts in counted.items()}
-    _TEMPLATES[subject.visibility] = found
-    return found
+    return {names: texts.most_common(1)[0][0] for names, texts in counted.items()}
 
 
 def policy_for(subject: Subject, relation: Relation, classified: Classified, name: str = "tenant_isolation") -> str:

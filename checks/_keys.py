@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._reading import Use, uses
 
@@ -14,8 +13,7 @@ from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Column, Constraint, Relation
 from rlsaudit.catalog.outcome import Way, ways
 from rlsaudit.catalog.policies import check_predicate, default_expression, settings
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy.model import ApplicationRole
 
 Guess = Literal["natural", "foreign", "number", "random"]
@@ -45,21 +43,16 @@ class Writer:
     uses: tuple[Use, ...]
 
 
-_WRITERS: WeakKeyDictionary[Visibility, dict[int, tuple[Writer, ...]]] = WeakKeyDictionary()
-
-
 def writers(subject: Subject, relation: Relation) -> tuple[Writer, ...]:
     """Who may insert or update rows of the relation under row security."""
-    found = _WRITERS.get(subject.visibility)
-    if found is None:
-        found = _WRITERS[subject.visibility] = _writers(subject)
-    return found.get(relation.oid, ())
+    return _writers(subject).get(relation.oid, ())
 
 
+@kept
 def _writers(subject: Subject) -> dict[int, tuple[Writer, ...]]:
     collected: dict[tuple[int, int, str], list[Use]] = {}
     for use in uses(subject):
-        if use.side == "new" and use.reaches and subject.visibility.exempt(use.role.oid, use.relation) is None:
+        if use.side == "new" and use.kinds and subject.visibility.exempt(use.role.oid, use.relation) is None:
             collected.setdefault((use.relation.oid, use.role.oid, use.command), []).append(use)
     found: dict[int, list[Writer]] = {}
     for (oid, role, command), group in collected.items():
@@ -70,19 +63,16 @@ def _writers(subject: Subject) -> dict[int, tuple[Writer, ...]]:
     return {oid: tuple(group) for oid, group in found.items()}
 
 
-_OPEN: WeakKeyDictionary[Visibility, frozenset[tuple[int, int]]] = WeakKeyDictionary()
-
-
 def read_by_all(subject: Subject, relation: Relation, role: int) -> bool:
     """Whether a policy shows the role rows of every tenant, so that they are no secret."""
-    found = _OPEN.get(subject.visibility)
-    if found is None:
-        found = _OPEN[subject.visibility] = frozenset(
-            (use.relation.oid, use.role.oid)
-            for use in uses(subject)
-            if use.command == "SELECT" and any(reach.kind == "open" for _, reach in use.reaches)
-        )
-    return (relation.oid, role) in found
+    return (relation.oid, role) in _open(subject)
+
+
+@kept
+def _open(subject: Subject) -> frozenset[tuple[int, int]]:
+    return frozenset(
+        (use.relation.oid, use.role.oid) for use in uses(subject) if use.command == "SELECT" and "open" in use.kinds
+    )
 
 
 def names(relation: Relation, numbers: Iterable[int]) -> tuple[str, ...]:
@@ -106,13 +96,15 @@ def foreign_keys(subject: Subject, relation: Relation) -> tuple[Constraint, ...]
     return tuple(one for one in subject.catalog.constraints_of(relation.oid) if one.kind == "foreign key")
 
 
-_ANCHORS: WeakKeyDictionary[Visibility, dict[int, tuple[Mapping[str, tuple[int, str]], ...]]] = WeakKeyDictionary()
+@kept
+def _kept_anchors(subject: Subject) -> dict[int, tuple[Mapping[str, tuple[int, str]], ...]]:
+    return {}
 
 
 def anchors(subject: Subject, relation: Relation) -> tuple[Mapping[str, tuple[int, str]], ...]:
     """Sets of columns that say whose a row is, each with what its columns stand for: the tenant key, or a foreign
     key to rows of tenants."""
-    known = _ANCHORS.setdefault(subject.visibility, {})
+    known = _kept_anchors(subject)
     if relation.oid not in known:
         known[relation.oid] = _anchors(subject, relation)
     return known[relation.oid]
@@ -211,46 +203,35 @@ def key_settings(subject: Subject, relation: Relation) -> frozenset[str]:
     key = key_of(subject, relation)
     return frozenset(
         name
-        for use in _uses_of(subject, relation)
+        for use in _by_relation(subject).get(relation.oid, ())
         for comparison in e.comparisons(use.predicate)
         if comparison.column.name == key
         for name in settings(comparison.other, subject.catalog)
     )
 
 
-_BY_RELATION: WeakKeyDictionary[Visibility, dict[int, list[Use]]] = WeakKeyDictionary()
-
-
-def _uses_of(subject: Subject, relation: Relation) -> list[Use]:
-    found = _BY_RELATION.get(subject.visibility)
-    if found is None:
-        found = _BY_RELATION[subject.visibility] = {}
-        for use in uses(subject):
-            found.setdefault(use.relation.oid, []).append(use)
-    return found.get(relation.oid, [])
-
-
-_REFERRED: WeakKeyDictionary[Visibility, frozenset[int]] = WeakKeyDictionary()
-
-
-def referred(subject: Subject) -> frozenset[int]:
-    """Relations that foreign keys refer to."""
-    found = _REFERRED.get(subject.visibility)
-    if found is None:
-        found = _REFERRED[subject.visibility] = frozenset(
-            one.referenced for one in subject.catalog.constraints if one.kind == "foreign key"
-        )
+@kept
+def _by_relation(subject: Subject) -> dict[int, list[Use]]:
+    found: dict[int, list[Use]] = {}
+    for use in uses(subject):
+        found.setdefault(use.relation.oid, []).append(use)
     return found
 
 
-_INDEX_NAMES: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
+@kept
+def referred(subject: Subject) -> frozenset[int]:
+    """Relations that foreign keys refer to."""
+    return frozenset(one.referenced for one in subject.catalog.constraints if one.kind == "foreign key")
+
+
+@kept
+def _index_names(subject: Subject) -> frozenset[str]:
+    return frozenset(index.name for index in subject.catalog.indexes)
 
 
 def free_name(subject: Subject, name: str) -> str:
     """The name, or one like it, that no index has."""
-    taken = _INDEX_NAMES.get(subject.visibility)
-    if taken is None:
-        taken = _INDEX_NAMES[subject.visibility] = frozenset(index.name for index in subject.catalog.indexes)
+    taken = _index_names(subject)
     name = name[:58]
     while name in taken:
         name += "_2"

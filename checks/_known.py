@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._openings import tenant_settings
+from rlsaudit.checks._routines import functions_named
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import PUBLIC, Function, Relation, Trigger
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate, settings_read
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 _WORDS = re.compile(r"\b(session_user|pg_backend_pid|system_user)\b", re.IGNORECASE)
 READABLE = frozenset({"sql", "plpgsql"})
-_NAMES: WeakKeyDictionary[Visibility, dict[str, list[Relation]]] = WeakKeyDictionary()
-_SESSIONS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
-_FUNCTIONS: WeakKeyDictionary[Visibility, dict[str, list[Function]]] = WeakKeyDictionary()
 
 
 def search_path(function: Function) -> tuple[str, ...] | None:
@@ -35,13 +31,7 @@ def search_path(function: Function) -> tuple[str, ...] | None:
 
 def find_relation(subject: Subject, function: Function, name: tuple[str, ...]) -> Relation | None:
     """The relation that a name in the function's body stands for, as far as that can be told."""
-    names = _NAMES.get(subject.visibility)
-    if names is None:
-        names = _NAMES[subject.visibility] = {}
-        for relation in subject.catalog.relations:
-            if relation.kind != "sequence":
-                names.setdefault(relation.name, []).append(relation)
-    found = names.get(name[-1], []) if name else []
+    found = _relations_named(subject).get(name[-1], []) if name else []
     if len(name) > 1:
         return next((r for r in found if r.schema == name[-2]), None)
     path = search_path(function) or ("public", function.schema)
@@ -49,42 +39,45 @@ def find_relation(subject: Subject, function: Function, name: tuple[str, ...]) -
     return next(iter(ordered), None)
 
 
+@kept
+def _relations_named(subject: Subject) -> dict[str, list[Relation]]:
+    found: dict[str, list[Relation]] = {}
+    for relation in subject.catalog.relations:
+        if relation.kind != "sequence":
+            found.setdefault(relation.name, []).append(relation)
+    return found
+
+
+@kept
 def session_functions(subject: Subject) -> frozenset[str]:
     """Names of user functions that look at who the session is."""
-    found = _SESSIONS.get(subject.visibility)
-    if found is None:
-        context = set(subject.tenancy.context.settings) | tenant_settings(subject)
-        found = _SESSIONS[subject.visibility] = frozenset(
-            one.name
-            for one in subject.catalog.functions
-            if one.returns != "trigger"
-            and (
-                _WORDS.search(one.source)
-                or ((names := settings_read(subject.catalog, one.oid)) and (names & context or not context))
-            )
+    context = set(subject.tenancy.context.settings) | tenant_settings(subject)
+    return frozenset(
+        one.name
+        for one in subject.catalog.functions
+        if one.returns != "trigger"
+        and (
+            _WORDS.search(one.source)
+            or ((names := settings_read(subject.catalog, one.oid)) and (names & context or not context))
         )
-    return found
+    )
 
 
-_ENUMS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
-
-
+@kept
 def enums(subject: Subject) -> frozenset[str]:
     """Names of the enum types of columns."""
-    found = _ENUMS.get(subject.visibility)
-    if found is None:
-        relations = subject.catalog.relations
-        found = frozenset(column.type for relation in relations for column in relation.columns if column.enum_labels)
-        _ENUMS[subject.visibility] = found
-    return found
+    relations = subject.catalog.relations
+    return frozenset(column.type for relation in relations for column in relation.columns if column.enum_labels)
 
 
-_TIED: WeakKeyDictionary[Visibility, dict[int, frozenset[str]]] = WeakKeyDictionary()
+@kept
+def _kept_tied(subject: Subject) -> dict[int, frozenset[str]]:
+    return {}
 
 
 def tied(subject: Subject, relation: Relation) -> frozenset[str]:
     """Columns that say whose a row is, or which row it is."""
-    known = _TIED.setdefault(subject.visibility, {})
+    known = _kept_tied(subject)
     if relation.oid not in known:
         known[relation.oid] = _tied(subject, relation)
     return known[relation.oid]
@@ -147,7 +140,9 @@ def exempted(subject: Subject, owner: int, relation: Relation, depth: int = 0) -
     return None
 
 
-_OPEN: WeakKeyDictionary[Visibility, dict[tuple[int, int], str]] = WeakKeyDictionary()
+@kept
+def _kept_open(subject: Subject) -> dict[tuple[int, int], str]:
+    return {}
 
 
 def _open_to(subject: Subject, owner: int, relation: Relation) -> str:
@@ -155,7 +150,7 @@ def _open_to(subject: Subject, owner: int, relation: Relation) -> str:
 
     A policy for PUBLIC is a finding of its own.
     """
-    known = _OPEN.setdefault(subject.visibility, {})
+    known = _kept_open(subject)
     key = (owner, relation.oid)
     if key not in known:
         applied = subject.visibility.policies(owner, relation, "SELECT")
@@ -180,15 +175,13 @@ def callers(subject: Subject, function: Function) -> list[str]:
 
 def named(subject: Subject, name: tuple[str, ...]) -> list[Function]:
     """User functions that a name in a body may stand for."""
-    known = _FUNCTIONS.get(subject.visibility)
-    if known is None:
-        known = _FUNCTIONS[subject.visibility] = {}
-        for function in subject.catalog.functions:
-            known.setdefault(function.name, []).append(function)
-    return [one for one in known.get(name[-1], []) if len(name) == 1 or one.schema == name[-2]]
+    found = functions_named(subject).get(name[-1], [])
+    return [one for one in found if len(name) == 1 or one.schema == name[-2]]
 
 
-_FIRED: WeakKeyDictionary[Visibility, dict[tuple[int, tuple[str, ...]], list[str]]] = WeakKeyDictionary()
+@kept
+def _kept_fired(subject: Subject) -> dict[tuple[int, tuple[str, ...]], list[str]]:
+    return {}
 
 
 def fired_by(subject: Subject, trigger: Trigger) -> list[str]:
@@ -196,7 +189,7 @@ def fired_by(subject: Subject, trigger: Trigger) -> list[str]:
     relation = subject.catalog.find_relation(trigger.relation)
     if relation is None or trigger.enabled not in ("origin", "always"):
         return []
-    known = _FIRED.setdefault(subject.visibility, {})
+    known = _kept_fired(subject)
     key = (relation.oid, trigger.events)
     if key not in known:
         known[key] = [
@@ -208,16 +201,11 @@ def fired_by(subject: Subject, trigger: Trigger) -> list[str]:
     return known[key]
 
 
-_GRANTEES: WeakKeyDictionary[Visibility, dict[int, frozenset[int]]] = WeakKeyDictionary()
-
-
+@kept
 def grantees(subject: Subject) -> dict[int, frozenset[int]]:
     """Who holds EXECUTE on each function."""
-    found = _GRANTEES.get(subject.visibility)
-    if found is None:
-        held: dict[int, set[int]] = {}
-        for grant in subject.catalog.grants:
-            if grant.target == "function":
-                held.setdefault(grant.object, set()).add(grant.grantee)
-        found = _GRANTEES[subject.visibility] = {oid: frozenset(roles) for oid, roles in held.items()}
-    return found
+    held: dict[int, set[int]] = {}
+    for grant in subject.catalog.grants:
+        if grant.target == "function":
+            held.setdefault(grant.object, set()).add(grant.grantee)
+    return {oid: frozenset(roles) for oid, roles in held.items()}

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from rlsaudit.checks._binding import Reach
+from rlsaudit.checks._binding import Kind, Reach
 from rlsaudit.checks._fixes import in_order, listed
 from rlsaudit.checks._guards import always, overwritten, refuses
-from rlsaudit.checks._reading import Use, same_condition, uses
+from rlsaudit.checks._operators import operators
+from rlsaudit.checks._people import user_ids
+from rlsaudit.checks._reading import Use, one_of_each_shape, same_condition, uses
 from rlsaudit.checks._settings import sources
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Policy, Relation, Trigger
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings, settings_read
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words
+
+_LOOSE: frozenset[Kind] = frozenset({"open", "setting", "party", "gate", "person", "role"})
+"""Ways that a role may take to rows that are not its tenant's, see ``severity_of``."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,19 @@ def severity_of(subject: Subject, use: Use, reach: Reach) -> Severity | None:
         case "gate":
             return "medium" if reach.detail else "high"
         case "person":
-            if use.classified.kind == "registry":
-                return "low"
-            return "high" if _tenant_elsewhere(subject, use) else "medium"
+            return "low" if use.classified.kind == "registry" else _as_person(subject, use, reach.detail)
         case "role":
             return _as_role(subject, use, reach.detail)
     return None
+
+
+def _as_person(subject: Subject, use: Use, name: str) -> Severity:
+    """A way that asks for the user and not for the tenant."""
+    ids = user_ids(subject, use, name)
+    writes = use.policy.command in ("ALL", "UPDATE") and same_condition(use.policy)
+    if ids == "tied" or (ids == "of one tenant" and use.side == "old" and not writes):
+        return "low"
+    return "high" if ids == "within a tenant" or _tenant_elsewhere(subject, use) else "medium"
 
 
 def _as_role(subject: Subject, use: Use, name: str) -> Severity | None:
@@ -131,6 +141,13 @@ def _unique(subject: Subject, use: Use, name: str) -> bool:
     return bool(read) and not any(words.tenant_like(one.name) if one.path else one.setting in tenants for one in read)
 
 
+def _his_own(subject: Subject, use: Use, name: str) -> bool:
+    """Whether rows found by the user are about the user: his account, his memberships."""
+    if use.classified.kind not in ("membership", "principal") and not _own_record(subject, use, name):
+        return False
+    return user_ids(subject, use, name) != "within a tenant"
+
+
 def _own_record(subject: Subject, use: Use, name: str) -> bool:
     """Whether the relation ties users to tenants: one row for each pair.  A user may see to what he belongs."""
     key, user = (use.relation.column(one) for one in (use.place.key or "", name))
@@ -144,33 +161,30 @@ def _tenant_elsewhere(subject: Subject, use: Use) -> bool:
     return (use.relation.oid, use.role.oid, use.command) in _bound_commands(subject)
 
 
-_BOUND: WeakKeyDictionary[Visibility, frozenset[tuple[int, int, str]]] = WeakKeyDictionary()
-
-
+@kept
 def _bound_commands(subject: Subject) -> frozenset[tuple[int, int, str]]:
     """(relation, role, command) for which some policy compares the tenant."""
-    found = _BOUND.get(subject.visibility)
-    if found is None:
-        found = _BOUND[subject.visibility] = frozenset(
-            (use.relation.oid, use.role.oid, use.command)
-            for use in uses(subject)
-            if (use.side == "old" or use.command == "INSERT")
-            and any(reach.kind == "tenant" for _, reach in use.reaches)
-        )
-    return found
+    return frozenset(
+        (use.relation.oid, use.role.oid, use.command)
+        for use in uses(subject)
+        if (use.side == "old" or use.command == "INSERT") and "tenant" in use.kinds
+    )
 
 
-def loose_reads(subject: Subject) -> Iterable[Opening]:
+@kept
+def loose_reads(subject: Subject) -> tuple[Opening, ...]:
     """Ways through USING that admit other tenants' rows and ask for something, missing context apart."""
+    return tuple(_loose_reads(subject))
+
+
+def _loose_reads(subject: Subject) -> Iterator[Opening]:
     for use in uses(subject):
-        if use.side != "old":
+        if use.side != "old" or use.kinds.isdisjoint(_LOOSE):
             continue
         for way, reach in use.reaches:
             if reach.kind == "open" and trivial(use, way):
                 continue
-            if reach.kind == "person" and use.classified.kind in ("membership", "principal"):
-                continue
-            if reach.kind == "person" and _own_record(subject, use, reach.detail):
+            if reach.kind == "person" and _his_own(subject, use, reach.detail):
                 continue
             if reach.kind == "party" and _tenant_elsewhere(subject, use):
                 continue
@@ -178,14 +192,18 @@ def loose_reads(subject: Subject) -> Iterable[Opening]:
                 continue
             severity = severity_of(subject, use, reach)
             if severity is not None:
-                yield Opening(use, reach, severity)
+                yield _opening(subject, use, way, Opening(use, reach, severity))
 
 
 def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
     """Ways through WITH CHECK that admit new rows of other tenants, unless USING of the same policy is to blame."""
     blamed = _blamed(subject)
+    # What is harmless to see may not be harmless to write.
+    harmless = {_cause(one) for one in loose_reads(subject)} - blamed
     for use in uses(subject):
-        if use.side != "new" or use.command != command or not _may_choose(subject, use):
+        if use.side != "new" or use.command != command or use.kinds.isdisjoint(_LOOSE):
+            continue
+        if not _may_choose(subject, use):
             continue
         same = same_condition(use.policy)
         for way, reach in use.reaches:
@@ -197,20 +215,30 @@ def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
             severity = "critical" if own and use.place.key else severity_of(subject, use, reach)
             if own and not use.place.key:
                 continue
-            if severity is not None:
-                yield Opening(use, reach, severity)
+            if severity is None:
+                continue
+            found = _opening(subject, use, way, Opening(use, reach, severity))
+            if not (same and found.severity == "low" and (use.policy.oid, use.role.oid, reach.kind) in harmless):
+                yield found
 
 
+def _opening(subject: Subject, use: Use, way: Way, found: Opening) -> Opening:
+    """Operators of the whole service are let in on purpose, as long as nobody enrols himself."""
+    lists = operators(subject, use, way) if found.reach.kind in ("open", "gate") else ()
+    return replace(found, reach=Reach("gate", lists[0].qualified), severity="low") if lists else found
+
+
+@kept
 def _blamed(subject: Subject) -> set[tuple[int, int, str]]:
     """(policy, role, kind of way) that the checks of USING report."""
     found = {
-        (use.policy.oid, use.role.oid, reach.kind)
-        for use in uses(subject)
-        if use.side == "old"
-        for way, reach in use.reaches
-        if reach.kind == "open"
+        (use.policy.oid, use.role.oid, "open") for use in uses(subject) if use.side == "old" and "open" in use.kinds
     }
-    return found | {(one.use.policy.oid, one.use.role.oid, one.reach.kind) for one in loose_reads(subject)}
+    return found | {_cause(one) for one in loose_reads(subject) if one.severity != "low"}
+
+
+def _cause(opening: Opening) -> tuple[int, int, str]:
+    return opening.use.policy.oid, opening.use.role.oid, opening.reach.kind
 
 
 def _may_choose(subject: Subject, use: Use) -> bool:
@@ -254,20 +282,15 @@ def _fires(trigger: Trigger, command: str) -> bool:
     )
 
 
-_SETTINGS: WeakKeyDictionary[Visibility, frozenset[str]] = WeakKeyDictionary()
-
-
+@kept
 def tenant_settings(subject: Subject) -> frozenset[str]:
     """Settings that tenant keys are held against; all settings of the context when policies do not say."""
-    found = _SETTINGS.get(subject.visibility)
-    if found is None:
-        names: set[str] = set()
-        for use in uses(subject):
-            for comparison in e.comparisons(use.predicate):
-                if comparison.column.name == use.place.key:
-                    names |= settings(comparison.other, subject.catalog)
-        found = _SETTINGS[subject.visibility] = frozenset(names or subject.tenancy.context.settings)
-    return found
+    names: set[str] = set()
+    for use in one_of_each_shape(subject):
+        for comparison in e.comparisons(use.predicate):
+            if comparison.column.name == use.place.key:
+                names |= settings(comparison.other, subject.catalog)
+    return frozenset(names or subject.tenancy.context.settings)
 
 
 def in_words(reach: Reach) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._fixes import several
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import PUBLIC, Relation, Role
@@ -15,14 +15,6 @@ BOOTSTRAP = 10
 """OID of the superuser that initdb makes: whoever runs the server, or the audit of a file."""
 
 FILES_AND_PROGRAMS = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """``a, b and c``; ``a, b, c, d, e and 7 more`` of many."""
-    found = list(dict.fromkeys(names))
-    if len(found) <= most + 1:
-        return listed(found)
-    return f"{', '.join(found[:most])} and {len(found) - most} more"
 
 
 def role_object(name: str) -> str:
@@ -78,4 +70,4 @@ def past_policies(role: Role) -> str:
 
 
 def tables(relations: Sequence[Relation]) -> str:
-    return some(relation.qualified for relation in relations)
+    return several(relation.qualified for relation in relations)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
-from weakref import WeakKeyDictionary
 
-from rlsaudit.checks._binding import Place, Reach, Reached, reach
+from rlsaudit.checks._binding import Kind, Place, Reach, Reached, reach
 from rlsaudit.checks._narrow import narrow
 
 from rlsaudit.catalog import expression as e
@@ -17,8 +16,7 @@ from rlsaudit.catalog.model import COMMANDS, Command, Policy, Relation
 from rlsaudit.catalog.outcome import Condition, Way, ways
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.simplify import State
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
@@ -40,52 +38,57 @@ class Reading:
     place: Place
     look: int = 0
     """Among the places of one run equal for relations that look alike, see ``_look``."""
+    shapes: dict[Hashable, Shape] = field(default_factory=dict, repr=False)
+    """Those of one run: readings that are alike are examined once."""
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The same for readings that are the same but for which relations they are about: what is asked of one,
+        relations of subqueries apart, holds of the other."""
+        key = self._key()
+        found = self.shapes.get(key)
+        if found is None:
+            found = self.shapes[key] = Shape(self)
+        return found
 
     @cached_property
     def reaches(self) -> Reached:
         """Each way through the policy and whose rows it admits."""
-        return self._reaches("any")
+        found = self.shape.reached
+        numbers = self.numbers
+        return _renumbered(found, {number: oid for oid, number in numbers.items()}) if numbers else found
 
-    @cached_property
+    @property
     def missing(self) -> tuple[tuple[str, Reach], ...]:
         """What it admits only while the context is missing, with how it is missing."""
-        usual = {way for way, _ in self.reaches}
-        kinds = {found.kind for _, found in self.reaches}
-        return tuple(
-            (said, found)
-            for state, said in STATES
-            for way, found in self._reaches(state)
-            if (found.kind == "open" and way not in usual and not narrow(way, self.place))
-            or (found.kind == "shared" and "shared" not in kinds)
-        )
+        return self.shape.missing
 
     @cached_property
-    def shape(self) -> Hashable:
-        """Equal for readings that are the same but for which relations they are about: what is asked of one, relations
-        of subqueries apart, holds of the other."""
-        if not self._read:
+    def numbers(self) -> dict[int, int]:
+        """The relations that it reads, in order of appearance, each as ``shape`` has it: no relation's OID."""
+        read = dict.fromkeys(oid for part in self._conjuncts for oid in e.relations_read(part))
+        return {oid: -number for number, oid in enumerate(read, start=1)}
+
+    @property
+    def _conjuncts(self) -> tuple[Expression, ...]:
+        return self.predicate.arguments if isinstance(self.predicate, e.And) else (self.predicate,)
+
+    def _key(self) -> Hashable:
+        numbers = self.numbers
+        if not numbers:
             return self.predicate, self.look
-        catalog, numbers = self.place.catalog, self._numbers
-        ties = tuple(
-            (numbers[one.referenced], one.columns)
-            for one in catalog.constraints_of(self.place.relation.oid)
-            if one.kind == "foreign key" and one.referenced in numbers
+        catalog, own = self.place.catalog, self.place.relation.oid
+        parts = tuple(
+            [(e.model(part), tuple([numbers[oid] for oid in e.relations_read(part)])) for part in self._conjuncts]
         )
-        looks = tuple(self._foreign(oid) for oid in self._read)
-        return e.renumbered(self.predicate, numbers), self.look, looks, ties, numbers.get(self.place.relation.oid)
-
-    @cached_property
-    def _read(self) -> tuple[int, ...]:
-        """The relations that it reads, in order of appearance."""
-        if not e.subquery_relations(self.predicate):
-            return ()
-        parts = (part for part in e.walk(self.predicate) if isinstance(part, e.Subquery))
-        return tuple(dict.fromkeys(oid for part in parts for oid in part.relations))
-
-    @cached_property
-    def _numbers(self) -> dict[int, int]:
-        """Each of them as ``shape`` has it: no relation's OID."""
-        return {oid: -number for number, oid in enumerate(self._read, start=1)}
+        ties = tuple(
+            [
+                (numbers[one.referenced], one.columns)
+                for one in catalog.constraints_of(own)
+                if one.kind == "foreign key" and one.referenced in numbers
+            ]
+        )
+        return parts, self.look, tuple([self._foreign(oid) for oid in numbers]), ties, numbers.get(own)
 
     def _foreign(self, oid: int) -> Hashable:
         """What matters in a relation that is read."""
@@ -95,14 +98,40 @@ class Reading:
         bound = relation.rls_enabled and self.place.visibility.exempt(self.place.role, relation) is None
         return bound, tuple([column.name for column in relation.columns])
 
-    def _reaches(self, state: State) -> Reached:
-        known: Hashable = (self.shape, state)
-        found = self.place.memo.get(known)
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What readings have in common that are the same but for which relations they are about."""
+
+    example: Reading
+
+    @cached_property
+    def reached(self) -> Reached:
+        """Each way through the policy and whose rows it admits; relations have the ``numbers`` of the reading."""
+        return _renumbered(self._reached("any"), self.example.numbers)
+
+    @cached_property
+    def kinds(self) -> frozenset[Kind]:
+        """Whose rows it admits, over all ways."""
+        return frozenset(found.kind for _, found in self.reached)
+
+    @cached_property
+    def missing(self) -> tuple[tuple[str, Reach], ...]:
+        """What it admits only while the context is missing, with how it is missing."""
+        usual = {way for way, _ in self._reached("any")}
+        return tuple(
+            (said, found)
+            for state, said in STATES
+            for way, found in self._reached(state)
+            if (found.kind == "open" and way not in usual and not narrow(way, self.example.place))
+            or (found.kind == "shared" and "shared" not in self.kinds)
+        )
+
+    def _reached(self, state: State) -> Reached:
+        found = ways(self.example.predicate, True, state)
         if found is None:
-            found = _reached(self.predicate, state, self.place)
-            self.place.memo[known] = _renumbered(found, self._numbers) if self._read else found
-            return found
-        return _renumbered(found, {number: oid for oid, number in self._numbers.items()}) if self._read else found
+            return ((frozenset(), Reach("undecided", "too many alternatives")),)
+        return tuple((way, reach(way, self.example.place)) for way in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +155,13 @@ class Use:
     def reaches(self) -> Reached:
         """Each way through the policy and whose rows it admits."""
         return self._shared_by_parties if self.place.parties else self.reading.reaches
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Whose rows the policy admits, over all ways."""
+        if self.place.parties:
+            return frozenset(found.kind for _, found in self._shared_by_parties)
+        return self.reading.shape.kinds
 
     @cached_property
     def _shared_by_parties(self) -> Reached:
@@ -156,16 +192,12 @@ class Use:
         )
 
 
-def _reached(predicate: Expression, state: State, place: Place) -> Reached:
-    found = ways(predicate, True, state)
-    if found is None:
-        return ((frozenset(), Reach("undecided", "too many alternatives")),)
-    return tuple((way, reach(way, place)) for way in found)
-
-
 def _renumbered(reached: Reached, relations: Mapping[int, int]) -> Reached:
+    """The atoms remember what they are copies of, see ``expression.model``."""
+    if not relations:
+        return reached
     return tuple(
-        (frozenset([Condition(e.renumbered(one.atom, relations), one.value) for one in way]), found)
+        (frozenset([Condition(e.copied(one.atom, relations), one.value) for one in way]), found)
         for way, found in reached
     )
 
@@ -176,20 +208,27 @@ def _expression(condition: Condition) -> Expression:
     return condition.atom if condition.value else e.Not(condition.atom)
 
 
-_USES: WeakKeyDictionary[Visibility, tuple[Use, ...]] = WeakKeyDictionary()
-
-
+@kept
 def uses(subject: Subject) -> tuple[Use, ...]:
     """All uses of policies on tenant data under row security, for commands that the role has the privilege for."""
-    found = _USES.get(subject.visibility)
-    if found is None:
-        found = _USES[subject.visibility] = tuple(_uses(subject))
-    return found
+    return tuple(_uses(subject))
+
+
+@kept
+def one_of_each_reading(subject: Subject) -> tuple[Use, ...]:
+    """Uses without those that only repeat a reading for another command."""
+    return tuple({use.reading: use for use in uses(subject)}.values())
+
+
+@kept
+def one_of_each_shape(subject: Subject) -> tuple[Use, ...]:
+    """Enough of them to see everything that readings say of anything but relations."""
+    return tuple({use.reading.shape: use for use in one_of_each_reading(subject)}.values())
 
 
 def _uses(subject: Subject) -> Iterator[Use]:
     catalog, visibility = subject.catalog, subject.visibility
-    memo: dict[Hashable, Reached] = {}
+    shapes: dict[Hashable, Shape] = {}
     looks: dict[Hashable, int] = {}
     for oid in subject.tenancy.tenant_data():
         relation, classified = catalog.relation(oid), subject.tenancy.of(oid)
@@ -199,14 +238,23 @@ def _uses(subject: Subject) -> Iterator[Use]:
         parties = _parties(subject, relation, classified)
         look = looks.setdefault(_look(subject, relation, classified, principals), len(looks))
         for role in subject.tenancy.roles:
-            place = Place(catalog, visibility, relation, classified, role.oid, principals, parties, memo)
+            place = Place(catalog, visibility, relation, classified, role.oid, principals, parties)
             readings: dict[tuple[int, ...], Reading] = {}
+            applied: dict[tuple[int, ...], tuple[tuple[Policy, Reading], ...]] = {}
             for command in COMMANDS:
                 if visibility.may(role.oid, relation, command):
                     policies = visibility.policies(role.oid, relation, command)
                     for side in SIDES[command]:
-                        for policy, reading in _applied(subject, place, look, side, policies, readings):
+                        trees = _trees(policies, side)
+                        if trees not in applied:
+                            applied[trees] = tuple(_applied(subject, policies, side, place, look, readings, shapes))
+                        for policy, reading in applied[trees]:
                             yield Use(relation, classified, role, command, side, policy, place, reading)
+
+
+def _trees(policies: Iterable[Policy], side: Side) -> tuple[int, ...]:
+    """Which tree of each policy counts for this side: all that decides what is read."""
+    return tuple([one.oid if side == "new" and one.check_tree else -one.oid for one in policies])
 
 
 def _parties(subject: Subject, relation: Relation, classified: Classified) -> frozenset[str]:
@@ -263,26 +311,24 @@ def _look(subject: Subject, relation: Relation, classified: Classified, principa
 
 def _applied(
     subject: Subject,
+    policies: tuple[Policy, ...],
+    side: Side,
     place: Place,
     look: int,
-    side: Side,
-    policies: tuple[Policy, ...],
     readings: dict[tuple[int, ...], Reading],
+    shapes: dict[Hashable, Shape],
 ) -> Iterator[tuple[Policy, Reading]]:
     """Permissive policies, each read with the restrictive ones; ``readings`` are shared by commands."""
-    restrictive = [policy for policy in policies if not policy.permissive]
+    restrictive = [one for one in policies if not one.permissive]
     for policy in policies:
-        together = [policy, *restrictive] if policy.permissive else []
-        # Which tree of each policy counts for this side says what is read.
-        known = tuple(one.oid if side == "new" and one.check_tree else -one.oid for one in together)
-        if known and known not in readings:
-            predicates = [found for one in together if (found := _predicate(subject, one, side)) is not None]
-            if _predicate(subject, policy, side) is None:
-                continue
-            whole = predicates[0] if len(predicates) == 1 else e.And(tuple(predicates))
-            readings[known] = Reading(whole, place, look)
-        if known:
-            yield policy, readings[known]
+        own = _predicate(subject, policy, side) if policy.permissive else None
+        if own is None:
+            continue
+        trees = _trees((policy, *restrictive), side)
+        if trees not in readings:
+            beside = [found for one in restrictive if (found := _predicate(subject, one, side)) is not None]
+            readings[trees] = Reading(e.And((own, *beside)) if beside else own, place, look, shapes)
+        yield policy, readings[trees]
 
 
 def _predicate(subject: Subject, policy: Policy, side: Side) -> Expression | None:
@@ -298,4 +344,4 @@ def same_condition(policy: Policy) -> bool:
 
 def bound(use: Use) -> bool:
     """Whether every row that the policy admits is the session's tenant's, whatever is set."""
-    return all(found.kind == "tenant" for _, found in use.reaches) and not use.missing
+    return use.kinds <= {"tenant"} and not use.missing

@@ -11,15 +11,24 @@ from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote, remark
 from rlsaudit.catalog.model import Constraint, Relation, Trigger
 from rlsaudit.catalog.outcome import Way
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 _WRITES = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
+@kept
+def _kept_pairs(subject: Subject) -> dict[int, tuple[tuple[str, str], ...]]:
+    return {}
+
+
 def pairs(subject: Subject, constraint: Constraint) -> tuple[tuple[str, str], ...]:
     """Each column of the foreign key with the one that it refers to."""
-    child, parent = subject.catalog.relation(constraint.relation), subject.catalog.relation(constraint.referenced)
-    return tuple(zip(names(child, constraint.columns), names(parent, constraint.referenced_columns), strict=True))
+    known = _kept_pairs(subject)
+    if constraint.oid not in known:
+        child, parent = subject.catalog.relation(constraint.relation), subject.catalog.relation(constraint.referenced)
+        there = names(parent, constraint.referenced_columns)
+        known[constraint.oid] = tuple(zip(names(child, constraint.columns), there, strict=True))
+    return known[constraint.oid]
 
 
 def shared(subject: Subject, constraint: Constraint) -> tuple[tuple[str, str], ...]:

@@ -6,19 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
+
+from rlsaudit.checks._sql import legible
 
 from rlsaudit.catalog.identifiers import literal
 from rlsaudit.catalog.model import Function, Relation
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*)
     |(?P<comment>/\*)
     |(?P<escape>[eE]'(?:[^'\\]|''|\\.)*')
     |(?P<string>'(?:[^']|'')*')
-    |(?P<dollar>\$(?P<tag>[A-Za-z_]\w*)?\$.*?\$(?P=tag)?\$)
+    |(?P<dollar>\$(?:[A-Za-z_]\w*)?\$)
     |(?P<name>"(?:[^"]|"")+")
     |(?P<word>[A-Za-z_\u0080-\U0010ffff][\w$]*)
     |(?P<parameter>\$\d+)
@@ -60,8 +60,8 @@ class Called:
 
 @lru_cache(maxsize=8192)
 def tokens(text: str) -> tuple[Token, ...]:
-    """The tokens of a function's text, comments and white space left out."""
-    return tuple(_tokens(text))
+    """The tokens of a function's text, comments and white space left out; none of a text that is not legible."""
+    return tuple(_tokens(text)) if legible(text) else ()
 
 
 def _tokens(text: str) -> Iterator[Token]:
@@ -76,8 +76,10 @@ def _tokens(text: str) -> Iterator[Token]:
         if kind == "comment":
             position = _past_comment(text, start)
         elif whole[:1] == "$" and match.group("dollar") is not None:
-            edge = whole.index("$", 1) + 1
-            yield Token("string", whole[edge:-edge], start, position)
+            closing = text.find(whole, position)
+            end = closing if closing >= 0 else len(text)
+            yield Token("string", text[position:end], start, min(end + len(whole), len(text)))
+            position = min(end + len(whole), len(text))
         elif kind == "escape":
             yield Token("string", whole[2:-1].replace("''", "'"), start, position)
         elif kind in ("string", "name"):
@@ -164,30 +166,31 @@ def relation_names(text: str) -> Iterator[tuple[str, str, int]]:
             yield "", found[at].text, found[at].start
 
 
-_RELATIONS: WeakKeyDictionary[Visibility, dict[str, list[Relation]]] = WeakKeyDictionary()
-_FUNCTIONS: WeakKeyDictionary[Visibility, dict[str, list[Function]]] = WeakKeyDictionary()
-_REACHED: WeakKeyDictionary[Visibility, dict[int, tuple[Function, ...]]] = WeakKeyDictionary()
+@kept
+def _kept_reached(subject: Subject) -> dict[int, tuple[Function, ...]]:
+    return {}
 
 
+@kept
 def _relations_named(subject: Subject) -> dict[str, list[Relation]]:
-    if subject.visibility not in _RELATIONS:
-        found = _RELATIONS[subject.visibility] = {}
-        for relation in subject.catalog.relations:
-            found.setdefault(relation.name, []).append(relation)
-    return _RELATIONS[subject.visibility]
+    found: dict[str, list[Relation]] = {}
+    for relation in subject.catalog.relations:
+        found.setdefault(relation.name, []).append(relation)
+    return found
 
 
-def _functions_named(subject: Subject) -> dict[str, list[Function]]:
-    if subject.visibility not in _FUNCTIONS:
-        found = _FUNCTIONS[subject.visibility] = {}
-        for function in subject.catalog.functions:
-            found.setdefault(function.name, []).append(function)
-    return _FUNCTIONS[subject.visibility]
+@kept
+def functions_named(subject: Subject) -> dict[str, list[Function]]:
+    """User functions by name."""
+    found: dict[str, list[Function]] = {}
+    for function in subject.catalog.functions:
+        found.setdefault(function.name, []).append(function)
+    return found
 
 
 def reached(subject: Subject, function: int) -> tuple[Function, ...]:
     """The function, first, and the user functions that it may call, by dependencies and by the names in its text."""
-    known = _REACHED.setdefault(subject.visibility, {})
+    known = _kept_reached(subject)
     if function not in known:
         seen: dict[int, Function] = {}
         waiting = [function]
@@ -198,7 +201,7 @@ def reached(subject: Subject, function: int) -> tuple[Function, ...]:
             seen[one.oid] = one
             waiting.extend(subject.catalog.mentions("function", one.oid, "function"))
             for call in calls(one.source):
-                same = _functions_named(subject).get(call.name, ())
+                same = functions_named(subject).get(call.name, ())
                 waiting.extend(f.oid for f in same if call.schema in ("", f.schema))
         known[function] = tuple(seen.values())
     return known[function]

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._routines import Token, calls, constant, reached, tokens
 
 from rlsaudit.catalog.model import Function
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 _PLAIN_SET = re.compile(
     r"\bSET\s+(?P<scope>LOCAL\s+|SESSION\s+)?\"?(?P<name>[a-z_][\w$]*(?:\.[\w$]+)+)\"?\s*(?:=|\bTO\b)\s*(?P<value>'[^']*'|\w+)?",
@@ -43,19 +41,15 @@ class Setter:
         return constant(self.value) == "" or (len(self.value) == 1 and self.value[0].is_word("null", "default"))
 
 
-_SETTERS: WeakKeyDictionary[Visibility, tuple[Setter, ...]] = WeakKeyDictionary()
-
-
+@kept
 def setters(subject: Subject) -> tuple[Setter, ...]:
     """Every place in the schema's own functions where a setting is given a value."""
-    if subject.visibility not in _SETTERS:
-        _SETTERS[subject.visibility] = tuple(
-            setter
-            for function in subject.catalog.functions
-            if function.extension is None and function.language in ("sql", "plpgsql")
-            for setter in _setters(function)
-        )
-    return _SETTERS[subject.visibility]
+    return tuple(
+        setter
+        for function in subject.catalog.functions
+        if function.extension is None and function.language in ("sql", "plpgsql")
+        for setter in _setters(function)
+    )
 
 
 def _setters(function: Function) -> Iterator[Setter]:

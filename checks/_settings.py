@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Shape, Use, one_of_each_reading
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare
 from rlsaudit.catalog.outcome import Condition, Way
 from rlsaudit.catalog.policies import settings_read
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,23 +114,19 @@ def _steps(key: Expression) -> tuple[str, ...]:
     return (text,)
 
 
-_USUAL: WeakKeyDictionary[Visibility, dict[int, Counter[Source]]] = WeakKeyDictionary()
-
-
+@kept
 def usual(subject: Subject) -> dict[int, Counter[Source]]:
     """By role: on how many relations the key is held against each source."""
-    found = _USUAL.get(subject.visibility)
-    if found is None:
-        places: dict[tuple[int, Source], set[int]] = {}
-        known: dict[Expression, tuple[Source, ...]] = {}
-        for use in uses(subject):
-            for way, _ in use.reaches:
-                for value in key_values(way, use):
-                    if value not in known:
-                        known[value] = tuple(sources(subject, value))
-                    for source in known[value]:
-                        places.setdefault((use.role.oid, source), set()).add(use.relation.oid)
-        found = _USUAL[subject.visibility] = {}
-        for (role, source), relations in places.items():
-            found.setdefault(role, Counter())[source] = len(relations)
+    places: dict[tuple[int, Source], set[int]] = {}
+    known: dict[Shape, dict[Source, None]] = {}
+    for use in one_of_each_reading(subject):
+        shape = use.reading.shape
+        if shape not in known:
+            values = (value for way, _ in use.reaches for value in key_values(way, use))
+            known[shape] = dict.fromkeys(source for value in values for source in sources(subject, value))
+        for source in known[shape]:
+            places.setdefault((use.role.oid, source), set()).add(use.relation.oid)
+    found: dict[int, Counter[Source]] = {}
+    for (role, source), relations in places.items():
+        found.setdefault(role, Counter())[source] = len(relations)
     return found

@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
-from rlsaudit.checks._fixes import listed, policy_name
+from rlsaudit.checks._fixes import policy_name
 
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.model import COMMANDS, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 FEW_ROWS = 1000
 """A table with fewer rows is read faster whole than by index."""
 
-_MOST_NAMED = 12
 _STRING = re.compile(r"'(?:[^']|'')*'")
 
 
@@ -44,15 +41,10 @@ class Filter:
         return policy_name(self.policy, self.relation)
 
 
-_FILTERS: WeakKeyDictionary[Visibility, tuple[Filter, ...]] = WeakKeyDictionary()
-
-
+@kept
 def filters(subject: Subject) -> tuple[Filter, ...]:
     """Every policy that rows are read through, once, with the application roles that it is for."""
-    found = _FILTERS.get(subject.visibility)
-    if found is None:
-        found = _FILTERS[subject.visibility] = tuple(_filters(subject))
-    return found
+    return tuple(_filters(subject))
 
 
 def _filters(subject: Subject) -> Iterator[Filter]:
@@ -81,14 +73,6 @@ def small(relation: Relation) -> bool:
 def at_stake(relations: Iterable[Relation]) -> Severity:
     """``low``, or ``info`` when every table is known to be small."""
     return "info" if all(small(one) for one in relations) else "low"
-
-
-def named(names: Iterable[str]) -> str:
-    """``a, b and c``, cut short where there are very many."""
-    found = list(dict.fromkeys(names))
-    if len(found) <= _MOST_NAMED:
-        return listed(found)
-    return f"{', '.join(found[:_MOST_NAMED])} and {len(found) - _MOST_NAMED} more"
 
 
 def only(relations: Iterable[Relation]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 Kind = Literal["word", "name", "string", "number", "parameter", "symbol"]
@@ -15,14 +16,16 @@ _TOKEN = re.compile(
     |(?P<escaped>[eE]'(?:[^'\\]|''|\\.)*')
     |(?P<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')
     |(?P<name>(?:[uU]&)?"(?:[^"]|"")*")
-    |(?P<dollar>\$(?P<tag>(?:[{_LETTER}][{_LETTER}0-9]*)?)\$.*?\$(?P=tag)\$)
+    |(?P<dollar>\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$)
     |(?P<parameter>\$\d+)
     |(?P<word>[{_LETTER}][{_LETTER}0-9$]*)
     |(?P<number>\d+(?:\.\d+)?)
-    |(?P<symbol>::|:=|\.\.|(?:(?!--|/\*)[+\-*/<>=~!@\#%^&|`?])+|.)""",
+    |(?P<symbol>::|:=|\.\.|(?:(?!--|/\*)[+\-*/<>=~!@\#%^&|`?]){{1,63}}|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _EDGE = re.compile(r"/\*|\*/")
+_PARENTHESIS = re.compile(r"[()\[\]]")
+_LONGEST, _LONGEST_STATEMENT, _DEEPEST = 100_000, 20_000, 50
 _SIGNED = re.compile(r"[~!@#%^&|`?]")
 QUERIES = frozenset({"select", "insert", "update", "delete", "with", "merge", "values", "table"})
 
@@ -77,8 +80,24 @@ def split(nodes: Sequence[Node], symbol: str) -> list[Nodes]:
     return [tuple(part) for part in found] if nodes else []
 
 
+@lru_cache(maxsize=1024)
+def legible(text: str) -> bool:
+    """Whether a body is of a size that people write; reading one of megabytes would take longer than all other checks."""
+    if len(text) > _LONGEST or (len(text) > _LONGEST_STATEMENT and max(map(len, text.split(";"))) > _LONGEST_STATEMENT):
+        return False
+    if text.count("(") + text.count("[") > _DEEPEST:
+        depth = 0
+        for match in _PARENTHESIS.finditer(text):
+            depth = depth + 1 if match.group() in "([" else max(depth - 1, 0)
+            if depth > _DEEPEST:
+                return False
+    return True
+
+
 def parse(text: str) -> Nodes:
-    """The text's tokens, grouped by parentheses; one that is missing ends its group."""
+    """The text's tokens, grouped by parentheses; one that is missing ends its group.  Nothing of a text that is not legible."""
+    if not legible(text):
+        return ()
     stack: list[list[Node]] = [[]]
     openings: list[str] = []
     for token in _tokens(text):
@@ -109,8 +128,10 @@ def _tokens(text: str) -> Iterator[Token]:
             case "escaped":
                 yield Token("string", re.sub(r"''|\\(.)", lambda m: m.group(1) or "'", found[2:-1], flags=re.DOTALL))
             case "dollar":
-                edge = found.index("$", 1) + 1
-                yield Token("string", found[edge:-edge])
+                closing = text.find(found, position)
+                end = closing if closing >= 0 else len(text)
+                yield Token("string", text[position:end])
+                position = min(end + len(found), len(text))
             case "name":
                 yield Token("name", found[found.index('"') + 1 : -1].replace('""', '"'))
             case "word":
@@ -118,8 +139,9 @@ def _tokens(text: str) -> Iterator[Token]:
             case "number" | "parameter":
                 yield Token("number" if kind == "number" else "parameter", found)
             case "symbol":
-                while len(found) > 1 and found[-1] in "+-" and not _SIGNED.search(found):
-                    found, position = found[:-1], position - 1
+                if not _SIGNED.search(found):
+                    found = found.rstrip("+-") or found[0]
+                position = match.start() + len(found)
                 yield Token("symbol", found)
 
 

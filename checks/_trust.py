@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass, replace
 
 from rlsaudit.checks._trust_text import read_in_function
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
 from rlsaudit.catalog.model import Relation
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +30,24 @@ class Trusted:
     """Columns of the policy's own relation that the condition holds against the session whatever the rows read say."""
 
 
-_CACHE: WeakKeyDictionary[Visibility, dict[Expression, tuple[Trusted, ...]]] = WeakKeyDictionary()
+@kept
+def _kept_answers(subject: Subject) -> dict[Expression, tuple[tuple[int, ...], tuple[Trusted, ...]]]:
+    """By the model of a condition: the relations that one of its copies reads, and what that one trusts."""
+    return {}
 
 
 def trusted(subject: Subject, atom: Expression) -> tuple[Trusted, ...]:
     """What the condition reads, in its subqueries and in the functions that it calls."""
-    known = _CACHE.setdefault(subject.visibility, {})
-    found = known.get(atom)
-    if found is None:
-        found = known[atom] = (*_in_subqueries(subject, atom), *_in_functions(subject, atom))
-    return found
+    known, model, here = _kept_answers(subject), e.model(atom), e.relations_read(atom)
+    if model not in known:
+        known[model] = here, (*_in_subqueries(subject, atom), *_in_functions(subject, atom))
+    there, found = known[model]
+    if not found or here == there:
+        return found
+    moved = dict(zip(there, here, strict=True))
+    return tuple(
+        [one if one.function else replace(one, relation=moved.get(one.relation, one.relation)) for one in found]
+    )
 
 
 def _in_functions(subject: Subject, atom: Expression) -> Iterator[Trusted]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._routines import Token, reached, relations_read, tokens
 
 from rlsaudit.catalog.model import Function, Relation
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +21,14 @@ class Named:
     tests: frozenset[str]
 
 
-_CACHE: WeakKeyDictionary[Visibility, dict[int, tuple[Named, ...]]] = WeakKeyDictionary()
+@kept
+def _kept_answers(subject: Subject) -> dict[int, tuple[Named, ...]]:
+    return {}
 
 
 def read_in_function(subject: Subject, function: int) -> tuple[Named, ...]:
     """What the function reads, itself and in the functions that it calls."""
-    known = _CACHE.setdefault(subject.visibility, {})
+    known = _kept_answers(subject)
     if function not in known:
         found = (
             _columns(subject, relation, each)

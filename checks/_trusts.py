@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._binding import reach
 from rlsaudit.checks._forgery import Forgery, forgeries
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Shape, Use, uses
 from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog.expression import subquery_relations
 from rlsaudit.catalog.outcome import Way
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words
 
@@ -29,34 +27,34 @@ class Trust:
     severity: Severity
 
 
-_CACHE: WeakKeyDictionary[Visibility, tuple[Trust, ...]] = WeakKeyDictionary()
-
-
+@kept
 def trusts(subject: Subject) -> tuple[Trust, ...]:
     """Every such belief, with how much it matters."""
-    found = _CACHE.get(subject.visibility)
-    if found is None:
-        found = _CACHE[subject.visibility] = tuple(_trusts(subject))
-    return found
+    return tuple(_trusts(subject))
 
 
 def _trusts(subject: Subject) -> Iterator[Trust]:
     seen: set[object] = set()
     known: dict[tuple[Trusted, int], tuple[Forgery, ...]] = {}
     settled: dict[object, bool] = {}
+    quiet: set[Shape] = set()
     for use in uses(subject):
-        if (use.policy.oid, use.reading) in seen:
+        if use.reading.shape in quiet or (use.policy.oid, use.reading) in seen:
             continue
         seen.add((use.policy.oid, use.reading))
+        believes = False
         for way, reached in use.reaches:
             for condition in way:
                 for one in trusted(subject, condition.atom) if condition.value is True else ():
+                    believes = believes or bool(one.function)
                     # Tied to the session, or open to any tenant that has rows at all, which is said of the policy itself.
-                    beside = reached.kind == "open" and subject.tenancy.of(one.relation).kind == "tenant"
-                    if use.place.key in one.tied or beside:
+                    if use.place.key in one.tied:
                         continue
                     inside = _inside(subject, use, way, one, settled)
                     if inside and not one.tests:
+                        continue
+                    believes = True
+                    if reached.kind == "open" and subject.tenancy.of(one.relation).kind == "tenant":
                         continue
                     key = (one, use.role.oid)
                     if key not in known:
@@ -64,6 +62,8 @@ def _trusts(subject: Subject) -> Iterator[Trust]:
                     for forgery in known[key]:
                         if severity := _severity(subject, use, one, forgery, inside):
                             yield Trust(use, one, forgery, severity)
+        if not believes:
+            quiet.add(use.reading.shape)
 
 
 def _inside(subject: Subject, use: Use, way: Way, one: Trusted, known: dict[object, bool]) -> bool:

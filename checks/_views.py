@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 from rlsaudit.checks._binding import Place, Reach
 from rlsaudit.checks._openings import tenant_settings
@@ -15,8 +14,7 @@ from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.policies import policy_predicate, settings, view_branches
 from rlsaudit.catalog.viewtree import Branch, Read
-from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.check import Subject
+from rlsaudit.check import Subject, kept
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Classified
@@ -40,7 +38,7 @@ class Shown:
 
 def shown(subject: Subject, view: Relation) -> tuple[Shown, ...]:
     """What the view or materialized view shows past row security, through the views below it."""
-    known = _SHOWN.setdefault(subject.visibility, {})
+    known = _kept_shown(subject)
     if view.oid not in known:
         found = view_branches(subject.catalog, view)
         if view.kind == "materialized view":
@@ -53,7 +51,9 @@ def shown(subject: Subject, view: Relation) -> tuple[Shown, ...]:
     return known[view.oid]
 
 
-_SHOWN: WeakKeyDictionary[Visibility, dict[int, tuple[Shown, ...]]] = WeakKeyDictionary()
+@kept
+def _kept_shown(subject: Subject) -> dict[int, tuple[Shown, ...]]:
+    return {}
 
 
 def _stored(subject: Subject, copy: Relation) -> tuple[Shown, ...]:

@@ -10,7 +10,7 @@ from rlsaudit.checks._query import Query, is_query
 from rlsaudit.checks._sql import Group, Node, Nodes, Token, is_symbol, is_word, split
 from rlsaudit.checks._terms import Reader, Term
 
-MOST_WAYS = 64
+MOST_WAYS, MOST_FACTS = 64, 100
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,15 @@ class Conditions(Reader):
         if len(both) > 1:
             found: list[Way] = [()]
             for part in both:
-                found = self._limited([(*one, *other) for one in found for other in self.ways(part)])
+                others = self.ways(part)
+                found = self._limited([(*one, *other) for one in found for other in others])
             return found
         return self._atom(nodes)
 
     def _limited(self, found: list[Way]) -> list[Way]:
-        if len(found) > MOST_WAYS:
+        if len(found) > MOST_WAYS or any(len(way) > MOST_FACTS for way in found):
             self.body.overflow = True
-            return found[:MOST_WAYS]
+            return [way[:MOST_FACTS] for way in found[:MOST_WAYS]]
         return found
 
     def _atom(self, nodes: Nodes) -> list[Way]:

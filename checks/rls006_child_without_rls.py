@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._fixes import listed, revoke, said, users_of
+from rlsaudit.checks._fixes import listed, revoke, said, several, users_of
 
 from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
@@ -10,7 +10,6 @@ from rlsaudit.tenancy.model import ApplicationRole
 
 Who = tuple[tuple[ApplicationRole, tuple[str, ...]], ...]
 
-_NAMED = 6
 """Children that a message names before it only counts them."""
 
 _EVENTS = """\
@@ -56,13 +55,12 @@ def child_without_rls(subject: Subject) -> Iterator[Hit]:
 
 def _hit(subject: Subject, parent: Relation, who: Who, children: list[Relation]) -> Hit:
     names = [child.qualified for child in children]
-    several = len(children) > 1
-    some = listed(names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"])
-    noun = ("partition" if children[0].is_partition else "child table") + ("s" if several else "")
-    own = "without row security of their own" if several else "without row security of its own"
+    more = len(children) > 1
+    noun = ("partition" if children[0].is_partition else "child table") + ("s" if more else "")
+    own = "without row security of their own" if more else "without row security of its own"
     return Hit(
         names[0],
-        f"{said(who)} may name {some} directly, {'' if several else 'a '}{noun} of {parent.qualified} {own}: the"
+        f"{said(who)} may name {several(names)} directly, {'' if more else 'a '}{noun} of {parent.qualified} {own}: the"
         " parent's policies do not apply and every tenant's rows are open.",
         "\n".join(revoke(subject, child, role.oid, commands) for child in children for role, commands in who),
         relation=parent.qualified,

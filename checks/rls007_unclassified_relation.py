@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._copies import evidence, named_as, without_key
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import listed, revoke, said, users_of
+from rlsaudit.checks._fixes import revoke, said, several, users_of
 
 from rlsaudit.catalog.model import Column, Relation
 from rlsaudit.check import Example, Hit, Subject, check
@@ -13,7 +13,6 @@ from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole
 
 _TENANT = frozenset({"tenant", "org", "organization", "organisation", "workspace"})
-_NAMED = 8
 """Relations that a message names before it only counts them."""
 
 
@@ -75,10 +74,9 @@ def unclassified_relation(subject: Subject) -> Iterator[Hit]:
             relation=relation.qualified,
         )
     for schema, names in others.items():
-        some = names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
         yield Hit(
             f"schema {schema}",
-            f"No tenant key was found in {listed(some)}, which application roles may write: whether tenants share"
+            f"No tenant key was found in {several(names)}, which application roles may write: whether tenants share"
             " these rows is for you to say.",
             severity="info",
         )

@@ -39,7 +39,7 @@ def always_true_policy(subject: Subject) -> Iterator[Hit]:
     openings = (
         Opening(use, reach, severity)
         for use in uses(subject)
-        if use.side == "old"
+        if use.side == "old" and "open" in use.kinds
         for way, reach in use.reaches
         if reach.kind == "open" and trivial(use, way) and (severity := severity_of(subject, use, reach))
     )

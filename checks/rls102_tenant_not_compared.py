@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Group, grouped, in_words, loose_reads
+from rlsaudit.checks._people import user_ids
 
 from rlsaudit.check import Example, Hit, Subject, check
 
@@ -47,7 +48,7 @@ def tenant_not_compared(subject: Subject) -> Iterator[Hit]:
         relation, worst = group.relation, group.first
         yield Hit(
             policy_name(group.policy, relation),
-            _said(group),
+            _said(subject, group),
             narrow(
                 subject, relation, worst.use.classified, group.policy, using=True, check=group.policy.check is not None
             ),
@@ -58,11 +59,16 @@ def tenant_not_compared(subject: Subject) -> Iterator[Hit]:
         )
 
 
-def _said(group: Group) -> str:
+def _said(subject: Subject, group: Group) -> str:
     worst, relation = group.first, group.relation.qualified
     key = worst.use.place.key or "the tenant"
     who = f"({group.commands} as {group.roles})"
     if worst.reach.kind == "person":
+        if user_ids(subject, worst.use, worst.reach.detail) == "within a tenant":
+            return (
+                f"A way through the policy asks for the user in {worst.reach.detail} and not for {key}, and these ids count"
+                f" within a tenant: rows of {relation} are in reach of whoever has the same id in another tenant {who}."
+            )
         return (
             f"A way through the policy asks for the user in {worst.reach.detail} and not for {key}: a user's rows of"
             f" {relation} are in reach whatever tenant the session acts for, also after the user has left it {who}."

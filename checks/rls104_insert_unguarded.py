@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
-from rlsaudit.checks._openings import grouped, guard, in_words, loose_writes
+from rlsaudit.checks._openings import grouped, guard, in_words, loose_writes, tenant_settings
+from rlsaudit.checks._routines import reached, relations_read
+from rlsaudit.checks._setters import setters
 
+from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 _READ = f"CREATE POLICY readers ON invoices FOR SELECT USING ({TENANT});\n"
@@ -50,12 +53,27 @@ def insert_unguarded(subject: Subject) -> Iterator[Hit]:
         detail = f"The policy does not hold new rows against the session's tenant: {detail}."
         if guarded:
             detail += f" Only {guarded}; the probe tells whether that is enough."
+        severity = worst.severity
+        if worst.reach.kind == "person" and (setter := _enters(subject, relation)):
+            severity = "critical"
+            detail += f" {setter} looks there whether a session may act for a tenant."
         yield Hit(
             policy_name(group.policy, relation),
             detail,
             narrow(subject, relation, worst.use.classified, group.policy, using=False, check=True),
-            "info" if guarded else "low" if registry else worst.severity,
+            "info" if guarded else "low" if registry else severity,
             relation=relation.qualified,
             command="INSERT",
             role=group.roles,
         )
+
+
+def _enters(subject: Subject, relation: Relation) -> str:
+    """A function that gives the session its tenant and reads the relation first; empty for none."""
+    for setter in setters(subject):
+        called = reached(subject, setter.function.oid)
+        if setter.setting in tenant_settings(subject) and any(
+            relation in relations_read(subject, one) for one in called
+        ):
+            return setter.function.qualified
+    return ""

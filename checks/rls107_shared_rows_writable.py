@@ -41,7 +41,7 @@ def shared_rows_writable(subject: Subject) -> Iterator[Hit]:
     openings = (
         Opening(use, reach, "high")
         for use in uses(subject)
-        if use.command != "SELECT"
+        if use.command != "SELECT" and "shared" in use.kinds
         for way, reach in use.reaches
         if reach.kind == "shared" and not reach.detail
     )

@@ -6,7 +6,7 @@ from rlsaudit.checks._binding import Reach
 from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Shape, Side, Use, uses
 from rlsaudit.checks._settings import Source, alternatives, key_values, sources, usual
 
 from rlsaudit.catalog.outcome import Way
@@ -50,18 +50,15 @@ _OTHER = "tenant_id = NULLIF(current_setting('{}', true), '')::int"
 def other_setting(subject: Subject) -> Iterator[Hit]:
     openings = []
     odd: dict[int, tuple[Source, Source, int]] = {}
-    known: dict[tuple[int, Way, str | None], tuple[Source, Source, int] | None] = {}
+    known: dict[tuple[int, Shape, Side, frozenset[str]], list[tuple[Source, Source, int]]] = {}
     for use in uses(subject):
-        for way, reach in use.reaches:
-            if reach.kind != "tenant":
-                continue
-            alike = (use.role.oid, way, use.place.key)
-            if alike not in known:
-                known[alike] = _odd(subject, use, way)
-            found = known[alike]
-            if found is not None:
-                odd.setdefault(use.policy.oid, found)
-                openings.append(Opening(use, Reach("setting", found[0].setting), _severity(subject, use, found[0])))
+        alike = (use.role.oid, use.reading.shape, use.side, use.place.parties)
+        if alike not in known:
+            held = (way for way, reach in use.reaches if reach.kind == "tenant")
+            known[alike] = [found for way in held if (found := _odd(subject, use, way)) is not None]
+        for found in known[alike]:
+            odd.setdefault(use.policy.oid, found)
+            openings.append(Opening(use, Reach("setting", found[0].setting), _severity(subject, use, found[0])))
     for group in grouped(openings):
         relation, use = group.relation, group.first.use
         source, main, count = odd[group.policy.oid]

@@ -9,7 +9,7 @@ from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import in_order, listed, policy_name, tenant_predicate
 from rlsaudit.checks._order import Clause, clauses
 from rlsaudit.checks._raising import Risk, could_raise, risks
-from rlsaudit.checks._reading import uses
+from rlsaudit.checks._reading import one_of_each_shape, uses
 
 from rlsaudit.catalog.model import Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
@@ -55,8 +55,13 @@ def policy_error_prints_row(subject: Subject) -> Iterator[Hit]:
     found: dict[int, list[tuple[Severity, Risk, Place, str, str]]] = {}
     policies: dict[int, Policy] = {}
     done: set[tuple[int, int, str]] = set()
+    raising = {use.reading.shape for use in one_of_each_shape(subject) if could_raise(use.predicate)}
     for use in uses(subject):
-        if use.side != "old" or (use.relation.oid, use.role.oid, use.command) in done:
+        if (
+            use.reading.shape not in raising
+            or use.side != "old"
+            or (use.relation.oid, use.role.oid, use.command) in done
+        ):
             continue
         done.add((use.relation.oid, use.role.oid, use.command))
         applied = [
@@ -64,8 +69,6 @@ def policy_error_prints_row(subject: Subject) -> Iterator[Hit]:
             for policy in subject.visibility.policies(use.role.oid, use.relation, use.command)
             if (predicate := policy_predicate(subject.catalog, policy, "using")) is not None
         ]
-        if not any(could_raise(predicate) for _, predicate in applied):
-            continue
         for policy, risk, severity in _early(clauses(applied, use.place), use.place):
             policies[policy.oid] = policy
             found.setdefault(policy.oid, []).append((severity, risk, use.place, use.command, use.role.name))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._fixes import in_order, listed, policy_name, revoke
+from rlsaudit.checks._fixes import in_order, listed, policy_name, revoke, several
 from rlsaudit.checks._openings import loose_writes
-from rlsaudit.checks._powers import some
 from rlsaudit.checks._trusts import Trust, trusts
 
 from rlsaudit.catalog.model import Relation
@@ -115,13 +114,13 @@ def _hit(subject: Subject, relation: Relation, group: list[Trust], worst: Trust)
     columns = sorted({name for one in group for name in one.forgery.columns})
     by = {one.trusted.function for one in group} - {0}
     through = [f.qualified for oid in sorted(by) if (f := subject.catalog.function(oid))]
-    policies = some(policy_name(one.use.policy, one.use.relation) for one in group)
+    policies = several(policy_name(one.use.policy, one.use.relation) for one in group)
     whose = {"any": "any row", "person": "its own row", "tenant": "its tenant's rows"}[worst.forgery.whose]
     detail = (
         f"{listed(name for _, name in roles)} may {' and '.join(commands)} {', '.join(columns)} of {relation.qualified}"
         f" ({whose}), and {policies} believe{'s' if len({t.use.policy.oid for t in group}) == 1 else ''} what it says"
     )
-    detail += f" (read by {some(through)}): " if through else ": "
+    detail += f" (read by {several(through)}): " if through else ": "
     detail += {
         "info": f"only the trigger {worst.forgery.guard} may stop a session from deciding what it may see.",
         "medium": "a user can give itself rights that it was not given, inside its own tenant.",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rlsaudit.checks._fixes import listed, policy_name, revoke, tenant_predicate
+from rlsaudit.checks._fixes import in_order, listed, policy_name, revoke, several, tenant_predicate
 from rlsaudit.checks._openings import loose_writes, tenant_settings
-from rlsaudit.checks._powers import some
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Use, one_of_each_reading, uses
+from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings
-from rlsaudit.check import Example, Hit, Subject, check, quote
+from rlsaudit.check import Example, Hit, Subject, check, kept, quote
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.tenancy import words
 
 _DOCUMENTS = """\
 CREATE ROLE app LOGIN;
@@ -42,6 +44,22 @@ CREATE POLICY sells_changes ON deals FOR UPDATE USING (seller = tenant());
 CREATE POLICY buys_changes ON deals FOR UPDATE USING (buyer = tenant()) WITH CHECK (buyer = tenant() AND price > 0);
 GRANT SELECT ON tenants TO app;
 """
+_SHARES = """\
+CREATE ROLE app LOGIN;
+CREATE FUNCTION tenant() RETURNS int LANGUAGE sql STABLE
+  AS $$ SELECT NULLIF(current_setting('app.tenant_id', true), '')::int $$;
+CREATE TABLE documents (id int PRIMARY KEY, tenant_id int NOT NULL, body text, UNIQUE (tenant_id, id));
+CREATE TABLE shares (tenant_id int NOT NULL, document_id int NOT NULL, shared_with int NOT NULL,
+  FOREIGN KEY (tenant_id, document_id) REFERENCES documents (tenant_id, id));
+ALTER TABLE documents ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE shares ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON documents USING (tenant_id = tenant());
+CREATE POLICY tenant ON shares USING (tenant_id = tenant());
+CREATE POLICY shared ON shares FOR SELECT USING (shared_with = tenant());
+GRANT SELECT, INSERT, UPDATE, DELETE ON documents TO app;
+GRANT SELECT, INSERT, DELETE ON shares TO app;
+"""
+_SHARED = "USING (id IN (SELECT document_id FROM shares WHERE shared_with = tenant()));"
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,8 @@ class _Power:
     rationale=(
         "Letting a row name a second tenant (a delegate, a buyer, shared_with) is a choice to share it. Row security"
         " cannot freeze a column: where the second tenant may UPDATE the row, it can also set the tenant key to itself,"
-        " or the name of the other party to somebody else, unless it lacks the privilege on those columns."
+        " or the name of the other party to somebody else, unless it lacks the privilege on those columns. And a policy"
+        " that shares rows without naming a command lets the second tenant change and delete them as well."
     ),
     standards=("SOC 2 CC6.1", "ISO 27001 A.8.3", "NIST 800-53 AC-3", "CWE-639"),
     examples=(
@@ -79,18 +98,30 @@ class _Power:
             bad="GRANT SELECT, INSERT, UPDATE ON deals TO app;",
             good="GRANT SELECT, INSERT, UPDATE (price) ON deals TO app;",
         ),
+        Example(
+            setup=_SHARES,
+            bad=f"CREATE POLICY shared ON documents {_SHARED}",
+            good=f"CREATE POLICY shared ON documents FOR SELECT {_SHARED}",
+        ),
     ),
 )
 def second_party(subject: Subject) -> Iterator[Hit]:
     found: dict[int, list[_Power]] = {}
     grouped: dict[tuple[int, int], list[Use]] = {}
-    for use in uses(subject):
-        if use.place.key is not None and use.classified.kind == "tenant":
+    several_parties = {
+        use.relation.oid
+        for use in one_of_each_reading(subject)
+        if use.place.parties
+        or "party" in use.reading.shape.kinds
+        or any(_takers(subject, way) for way, _ in use.reaches)
+    }
+    for use in uses(subject) if several_parties else ():
+        if use.relation.oid in several_parties and use.place.key is not None and use.classified.kind == "tenant":
             grouped.setdefault((use.relation.oid, use.role.oid), []).append(use)
     moved = {one.use.relation.oid for one in loose_writes(subject, "UPDATE")} if grouped else set()
     for (oid, _), group in grouped.items():
-        for power in _powers(subject, group):
-            if power.severity not in ("high", "medium") or oid not in moved:
+        for power in (*_powers(subject, group), *_shared(subject, group)):
+            if power.use.command != "UPDATE" or oid not in moved:
                 found.setdefault(oid, []).append(power)
     for oid, powers in found.items():
         yield _hit(subject, subject.catalog.relation(oid), powers)
@@ -105,19 +136,62 @@ def _powers(subject: Subject, group: list[Use]) -> Iterator[_Power]:
     writable = set(subject.visibility.columns(role.oid, relation, "UPDATE"))
     changed = [use for use in group if use.side == "new" and use.command == "UPDATE"]
     results = [reach.columns for use in changed for _, reach in use.reading.reaches]
-    several = group[0].place.parties
-    changing = {name for use, columns in parties if use.command == "UPDATE" for name in columns & several}
+    parties_of_row = group[0].place.parties
+    changing = {name for use, columns in parties if use.command == "UPDATE" for name in columns & parties_of_row}
     for use, columns in parties:
         name = min(columns)
         if use.command == "UPDATE":
-            if own := _taken((several | {key}) & writable, columns, results):
+            if own := _taken((parties_of_row | {key}) & writable, columns, results):
                 yield _Power(use, name, "high", f"take it over by setting {listed(own)}", frozenset(own))
-            elif len(changing) > 1 and (other := _replaceable(several & writable, columns, results)):
+            elif len(changing) > 1 and (other := _replaceable(parties_of_row & writable, columns, results)):
                 yield _Power(use, name, "medium", f"replace {listed(other)}, the other party", frozenset(other))
-        if use.command == "DELETE" and not columns & several:
-            yield _Power(use, name, "low", "delete it")
+        if use.command == "DELETE" and not columns & parties_of_row:
+            yield _Power(use, name, _meant(use), "delete it")
         if use.command == "SELECT":
             yield _Power(use, name, "info", "read it")
+
+
+def _meant(use: Use) -> Severity:
+    """A policy for every command as a rule means the owner's powers; one for this command alone says what it means."""
+    return "medium" if use.policy.command == "ALL" else "low"
+
+
+def _shared(subject: Subject, group: list[Use]) -> Iterator[_Power]:
+    """What a tenant may do to rows that a table of shares or delegations names it for."""
+    for use in group:
+        key = use.relation.column(use.place.key or "")
+        if use.side != "old" or use.command not in ("UPDATE", "DELETE") or key is None:
+            continue
+        if use.command == "UPDATE" and key.name not in subject.visibility.columns(use.role.oid, use.relation, "UPDATE"):
+            continue
+        for way, reach in use.reaches:
+            for name, kind in _takers(subject, way) if key.name not in reach.columns else ():
+                if kind == key.base_type:
+                    yield _Power(use, name, _meant(use), "delete it" if use.command == "DELETE" else "change it")
+
+
+@kept
+def _known_takers(subject: Subject) -> dict[Way, tuple[tuple[str, str], ...]]:
+    return {}
+
+
+def _takers(subject: Subject, way: Way) -> tuple[tuple[str, str], ...]:
+    """Columns, with their types, of tables that the way reads and that say to whom a tenant gives something."""
+    known = _known_takers(subject)
+    if way not in known:
+        read = [one for condition in way if condition.value is True for one in trusted(subject, condition.atom)]
+        known[way] = tuple(found for one in read for found in _names(subject, one))
+    return known[way]
+
+
+def _names(subject: Subject, read: Trusted) -> Iterator[tuple[str, str]]:
+    relation, classified = subject.catalog.relation(read.relation), subject.tenancy.of(read.relation)
+    if classified.kind != "tenant" or classified.path or classified.key in read.anchors or not read.links:
+        return
+    for name in sorted(read.anchors - set(subject.tenancy.principal_columns.get(relation.oid, ()))):
+        column = relation.column(name)
+        if column is not None and not words.user_like(name):
+            yield f"{relation.qualified}.{name}", column.base_type
 
 
 def _named(subject: Subject, use: Use) -> Iterator[frozenset[str]]:
@@ -152,10 +226,11 @@ def _replaceable(others: frozenset[str] | set[str], old: frozenset[str], results
 def _hit(subject: Subject, relation: Relation, powers: list[_Power]) -> Hit:
     rank = min(SEVERITIES.index(one.severity) for one in powers)
     worst = [one for one in powers if SEVERITIES.index(one.severity) == rank]
-    policies = some(policy_name(one.use.policy, relation) for one in worst)
+    policies = several(policy_name(one.use.policy, relation) for one in worst)
     roles = list(dict.fromkeys((one.use.role.oid, one.use.role.name) for one in worst))
     what = listed(one.what for one in worst)
-    detail = f"{policies}: a tenant that {listed(one.column for one in worst)} of {relation.qualified} names may {what}"
+    named = listed(one.column if "." in one.column else f"{one.column} of {relation.qualified}" for one in worst)
+    detail = f"{policies}: a tenant that {named} names may {what}"
     detail += "." if rank <= SEVERITIES.index("medium") else "; whether that is meant is for you to say."
     return Hit(
         relation.qualified,
@@ -178,10 +253,11 @@ def _fix(subject: Subject, relation: Relation, roles: list[tuple[int, str]], wor
             lines.append(
                 f"GRANT UPDATE ({', '.join(map(quote, kept))}) ON TABLE {relation.qualified} TO {quote(name)};"
             )
-    if worst[0].severity == "low":
-        predicate = tenant_predicate(subject, relation, subject.tenancy.of(relation.oid))
+    predicate = tenant_predicate(subject, relation, subject.tenancy.of(relation.oid))
+    for command in in_order({one.use.command for one in worst if one.what in ("delete it", "change it")}):
         if predicate is not None:
             lines.append(
-                f"CREATE POLICY owner_deletes ON {relation.qualified} AS RESTRICTIVE FOR DELETE USING ({predicate});"
+                f"CREATE POLICY owner_{command.lower()}s ON {relation.qualified} AS RESTRICTIVE FOR {command}"
+                f" USING ({predicate});"
             )
     return "\n".join(lines)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from rlsaudit.checks._binding import reach
 from rlsaudit.checks._claims import CLAIM, CLAIMS, claims_read
-from rlsaudit.checks._fixes import listed, policy_name
-from rlsaudit.checks._powers import some
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._fixes import listed, policy_name, several
+from rlsaudit.checks._reading import Shape, Use, uses
 from rlsaudit.checks._routines import reached, rewrite
 
 from rlsaudit.catalog import expression as e
@@ -93,12 +92,15 @@ def user_editable_claim(subject: Subject) -> Iterator[Hit]:
 def _beliefs(subject: Subject) -> Iterator[_Belief]:
     seen: set[object] = set()
     nothing: set[object] = set()
+    opaque: dict[Shape, bool] = {}
     for use in uses(subject):
         if (use.policy.oid, use.reading) in seen:
             continue
         seen.add((use.policy.oid, use.reading))
-        opaque = any(isinstance(part, e.Opaque) for part in e.walk(use.predicate))
-        alike = (use.reading.shape, (use.policy.using, use.policy.check) if opaque else None)
+        shape = use.reading.shape
+        if shape not in opaque:
+            opaque[shape] = any(isinstance(part, e.Opaque) for part in e.walk(use.predicate))
+        alike = (shape, (use.policy.using, use.policy.check) if opaque[shape] else None)
         if alike in nothing:
             continue
         some_believed = False
@@ -136,7 +138,7 @@ def _inlined(subject: Subject, use: Use, what: str) -> Function | None:
 
 
 def _hit(subject: Subject, beliefs: list[_Belief], worst: _Belief) -> Hit:
-    relations = some(one.use.relation.qualified for one in beliefs)
+    relations = several(one.use.relation.qualified for one in beliefs)
     roles = listed(one.use.role.name for one in beliefs)
     function, policy, relation = worst.function, worst.use.policy, worst.use.relation
     whose = "every user edits" if worst.what in CLAIMS else "every client sends"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rlsaudit.checks._fixes import listed
-from rlsaudit.checks._powers import some
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._fixes import listed, several
+from rlsaudit.checks._reading import Shape, Use, uses
 from rlsaudit.checks._states import State, states
 from rlsaudit.checks._trust import Trusted, trusted
 
@@ -84,24 +83,31 @@ def membership_state_ignored(subject: Subject) -> Iterator[Hit]:
 
 def _ignored(subject: Subject) -> Iterator[_Ignored]:
     seen: set[object] = set()
+    quiet: set[Shape] = set()
     for use in uses(subject):
-        if (use.policy.oid, use.reading) in seen:
+        if use.reading.shape in quiet or (use.policy.oid, use.reading) in seen:
             continue
         seen.add((use.policy.oid, use.reading))
+        anchored = False
         for way, _ in use.reaches:
             conditions = [condition.atom for condition in way if condition.value is True]
             read = [one for atom in conditions for one in trusted(subject, atom)]
+            anchored = anchored or any(one.anchors for one in read)
             for one in read:
                 relation = subject.catalog.find_relation(one.relation)
                 if relation is None or relation.oid == use.relation.oid or not relation.holds_rows:
                     continue
+                if not one.anchors or _is_parent(subject, use, one):
+                    continue
                 marks = states(subject, relation, narrow=not _of_persons(subject, one))
-                if not marks or not one.anchors or _is_parent(subject, use, one):
+                if not marks:
                     continue
                 known = set[str]().union(*(t.links | t.tests | t.anchors for t in read if t.relation == one.relation))
                 known |= _own_policies(subject, relation, use.role.oid, one)
                 if not any(mark.column in known for mark in marks):
                     yield _Ignored(use, one, marks)
+        if not anchored:
+            quiet.add(use.reading.shape)
 
 
 def _of_persons(subject: Subject, one: Trusted) -> bool:
@@ -141,8 +147,8 @@ def _hit(subject: Subject, relation: Relation, ignored: list[_Ignored]) -> Hit:
     columns = listed(mark.column for mark in marks)
     functions = {one.trusted.function for one in ignored} - {0}
     through = [found.qualified for oid in sorted(functions) if (found := subject.catalog.function(oid))]
-    where = some((one.use.relation.qualified for one in ignored), 12)
-    how = f"{some(through)}, which policies of {where} call, looks" if through else f"Policies of {where} look"
+    where = several((one.use.relation.qualified for one in ignored), 12)
+    how = f"{several(through)}, which policies of {where} call, looks" if through else f"Policies of {where} look"
     roles = {one.use.role.oid: one.use.role.name for one in ignored}
     names_only = all(one.use.classified.kind in ("registry", "principal") for one in ignored)
     bound = all(subject.visibility.exempt(role, relation) is None for role in roles) and not any(

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import in_order, listed, revoke
-from rlsaudit.checks._powers import some
+from rlsaudit.checks._fixes import in_order, listed, revoke, several
 from rlsaudit.checks._trust import of_session
 from rlsaudit.checks._trusts import trusts
 
@@ -77,7 +76,7 @@ def _hit(subject: Subject, relation: Relation, writers: list[tuple[ApplicationRo
     detail = f"{relation.qualified} has no tenant key, and {who} may change it in sessions of every tenant: "
     detail += "one tenant decides what all others read there." if readers else "no application role reads it."
     if lost := _cascades(subject, relation) if "DELETE" in commands else []:
-        detail += f" Deleting a row there also changes rows of {some(lost)}, of every tenant."
+        detail += f" Deleting a row there also changes rows of {several(lost)}, of every tenant."
     severity = _severity(relation, commands, bool(readers), bool(lost))
     if severity == "low":
         detail += " It looks like a table that rows only pass through."

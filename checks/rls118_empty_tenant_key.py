@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlsaudit.checks._fixes import listed, policy_name
-from rlsaudit.checks._powers import some
+from rlsaudit.checks._fixes import listed, policy_name, several
 from rlsaudit.checks._reading import Use, uses
 
 from rlsaudit.catalog import expression as e
@@ -67,8 +66,8 @@ def empty_tenant_key(subject: Subject) -> Iterator[Hit]:
     for (oid, name), group in found.items():
         root_relation, key = subject.catalog.relation(oid), quote(name)
         relation = group[0].relation
-        tables = some(f"{use.relation.qualified}.{quote(use.place.key or '')}" for use in group)
-        policies = some(dict.fromkeys(policy_name(use.policy, use.relation) for use in group))
+        tables = several(f"{use.relation.qualified}.{quote(use.place.key or '')}" for use in group)
+        policies = several(dict.fromkeys(policy_name(use.policy, use.relation) for use in group))
         lack = (
             f"no constraint of {root_relation.qualified} forbids it"
             if root_relation != relation

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import held, in_order
-from rlsaudit.checks._powers import BOOTSTRAP, application, owned_tables, past_policies, role_object, some
+from rlsaudit.checks._fixes import held, in_order, several
+from rlsaudit.checks._powers import BOOTSTRAP, application, owned_tables, past_policies, role_object
 
 from rlsaudit.catalog.model import Role
 from rlsaudit.check import Example, Hit, Subject, check, quote
@@ -119,7 +119,7 @@ def _worker(subject: Subject, role: Role) -> Hit | None:
     return Hit(
         role_object(role.name),
         f"{role.name} logs in with BYPASSRLS and holds {', '.join(commands)} on"
-        f" {some(relation.qualified for relation, _ in touched)}: no policy stops a statement of it that forgets the"
+        f" {several(relation.qualified for relation, _ in touched)}: no policy stops a statement of it that forgets the"
         " tenant.",
         _without(role),
         "medium" if writes else "low",

@@ -3,15 +3,8 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._powers import (
-    FILES_AND_PROGRAMS,
-    application,
-    owned_tables,
-    past_policies,
-    reaches,
-    role_object,
-    some,
-)
+from rlsaudit.checks._fixes import several
+from rlsaudit.checks._powers import FILES_AND_PROGRAMS, application, owned_tables, past_policies, reaches, role_object
 
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.tenancy.model import ApplicationRole
@@ -45,7 +38,9 @@ def _createrole(subject: Subject, role: ApplicationRole, makers: list[int], befo
     holder = role.name if role.oid in makers else f"{role.name} can SET ROLE {names[0]}, which"
     if before_16:
         targets = [one.oid for one in subject.catalog.roles if not one.superuser]
-        told = some(f"{subject.catalog.role_name(oid)}, which {why}" for oid, why in _dangerous(subject, role, targets))
+        told = several(
+            f"{subject.catalog.role_name(oid)}, which {why}" for oid, why in _dangerous(subject, role, targets)
+        )
         detail = f"{holder} has CREATEROLE, so on this PostgreSQL it can GRANT itself any role but superusers: {told}."
     else:
         detail = (

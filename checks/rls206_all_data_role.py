@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._powers import application, leave, reaches, role_object, some
+from rlsaudit.checks._fixes import several
+from rlsaudit.checks._powers import application, leave, reaches, role_object
 
 from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.visibility import Visibility
@@ -77,7 +78,7 @@ def _hit(subject: Subject, role: ApplicationRole, power: int, name: str, command
 def _opened(bare: list[Relation], closed: list[str]) -> str:
     parts = []
     if bare:
-        parts.append(f"{some(relation.qualified for relation in bare)} (no row security)")
+        parts.append(f"{several(relation.qualified for relation in bare)} (no row security)")
     if closed:
-        parts.append(f"the schema{'s' if len(closed) > 1 else ''} {some(closed)}")
+        parts.append(f"the schema{'s' if len(closed) > 1 else ''} {several(closed)}")
     return " and ".join(parts)

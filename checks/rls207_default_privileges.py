@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import in_order, listed
-from rlsaudit.checks._powers import application, grantees, some
+from rlsaudit.checks._fixes import in_order, listed, several
+from rlsaudit.checks._powers import application, grantees
 
 from rlsaudit.catalog.model import PUBLIC, DefaultPrivilege, EventTrigger
 from rlsaudit.check import Example, Hit, Subject, check, quote
@@ -77,7 +77,7 @@ def _hit(
     holding = {catalog.relation(oid).schema for oid in subject.tenancy.tenant_data()}
     severity: Severity = "high" if any(not g.schema or schemas.get(g.schema) in holding for g in given) else "low"
     maker = catalog.role_name(creator)
-    where = some(f"schema {schemas.get(one.schema, '?')}" if one.schema else "any schema" for one in given)
+    where = several(f"schema {schemas.get(one.schema, '?')}" if one.schema else "any schema" for one in given)
     privileges = listed(in_order({one.privilege for one in given}))
     detail = f"Every table that {maker} makes in {where} is open to {who} at once ({privileges}), row security or not"
     if guard is None:

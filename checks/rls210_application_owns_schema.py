@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._powers import application, how, leave, reaches, some
+from rlsaudit.checks._fixes import several
+from rlsaudit.checks._powers import application, how, leave, reaches
 
 from rlsaudit.catalog.model import Relation, Schema
 from rlsaudit.check import Example, Hit, Subject, check, quote
@@ -46,7 +47,7 @@ def _hit(subject: Subject, role: ApplicationRole, schema: Schema, others: list[R
     owner = subject.catalog.role_name(schema.owner)
     implicit = owner == "pg_database_owner"
     through = f", which belongs to the owner of the database ({owner})" if implicit else ""
-    tables = some(relation.qualified for relation in others)
+    tables = several(relation.qualified for relation in others)
     new = _keeper(subject, others)
     if schema.owner == role.oid or implicit:
         fix = f"ALTER SCHEMA {quote(schema.name)} OWNER TO {quote(new)};"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlsaudit.checks._examples import SOUND, TENANT
-from rlsaudit.checks._fixes import policy_name
+from rlsaudit.checks._fixes import policy_name, several
 from rlsaudit.checks._openings import Opening, loose_reads, severity_of, trivial
-from rlsaudit.checks._powers import application, leave, owned_tables, past_policies, role_object, some
+from rlsaudit.checks._powers import application, leave, owned_tables, past_policies, role_object
 from rlsaudit.checks._reading import uses
 
 from rlsaudit.catalog.model import COMMANDS, Relation
@@ -59,10 +59,10 @@ def _hits(subject: Subject, role: ApplicationRole, target: int) -> Iterator[Hit]
         return
     told = []
     if openings:
-        places = some(policy_name(one.use.policy, one.use.relation) for one in openings)
+        places = several(policy_name(one.use.policy, one.use.relation) for one in openings)
         told.append(f"{places} shows it the rows of every tenant")
     if bare:
-        told.append(f"it holds privileges on {some(one.qualified for one in bare)} without row security")
+        told.append(f"it holds privileges on {several(one.qualified for one in bare)} without row security")
     first = openings[0].use.relation if openings else bare[0]
     yield Hit(
         role_object(role.name),

@@ -9,7 +9,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, routine
 from rlsaudit.checks._known import READABLE, callers, exempted, find_relation, grantees, named
 from rlsaudit.checks._rows import Exposure
-from rlsaudit.checks._sql import Token, parse, walk
+from rlsaudit.checks._sql import legible
 
 from rlsaudit.catalog.model import PUBLIC, Function, Relation
 from rlsaudit.catalog.policies import settings_read
@@ -68,7 +68,8 @@ def definer_function(subject: Subject) -> Iterator[Hit]:
         who = callers(subject, function)
         if not who:
             continue
-        found = _read(subject, function, who) if function.language in READABLE else _unread(subject, function, who)
+        readable = function.language in READABLE and legible(function.source)
+        found = _read(subject, function, who) if readable else _unread(subject, function, who)
         if found is not None:
             yield found
 
@@ -159,17 +160,16 @@ def _fix(function: Function, public: bool) -> str:
 
 
 def _unread(subject: Subject, function: Function, who: list[str]) -> Hit | None:
-    """A function in a language that is not read here: only the names in its text count."""
-    names = dict.fromkeys(
-        node.identifier or node.text for node in walk(parse(function.source)) if isinstance(node, Token)
-    )
-    relations = (find_relation(subject, function, (name,)) for text in names for name in re.findall(r"[\w$]+", text))
+    """A function in a language that is not read here, or too long to be: only the names in its text count."""
+    names = dict.fromkeys(re.findall(r"[\w$]+", f"{function.source} {function.source.lower()}"))
+    relations = (find_relation(subject, function, (name,)) for name in names)
     past = next((found for r in relations if r and (found := exempted(subject, function.owner, r))), None)
     if past is None:
         return None
+    how = function.language if legible(function.source) else "too long to be read"
     looks = bool(settings_read(subject.catalog, function.oid)) or bool(_SESSION.search(function.source))
     detail = (
-        f"{function.signature} ({function.language}) runs as {subject.catalog.role_name(function.owner)}, whom no policy"
+        f"{function.signature} ({how}) runs as {subject.catalog.role_name(function.owner)}, whom no policy"
         f" of {past[0].qualified} binds ({past[1]}), and {listed(who)} may call it; its text names the table"
         f" {'and reads' if looks else 'but never reads'} the session's context."
     )

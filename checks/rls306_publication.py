@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._fixes import listed, several
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
@@ -15,7 +15,6 @@ from rlsaudit.check import Example, Hit, Subject, check
 
 _PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunchy|tsdb|yugabyte)")
 """Roles of a hosting provider, who holds the server anyway."""
-_NAMED = 6
 
 
 @check(
@@ -58,7 +57,7 @@ def publication(subject: Subject) -> Iterator[Hit]:
         if not tenant:
             continue
         names = [relation.qualified for relation in tenant]
-        some = listed(names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"])
+        some = several(names)
         sent = f"publication {one.name} sends the rows of every tenant in {some} to whoever subscribes"
         if takers:
             end = f"{listed(role.name for role in takers)} may (REPLICATION), whom policies bind in queries."

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._deciders import calls_reached, deciders
 from rlsaudit.checks._examples import PROTECTED
-from rlsaudit.checks._fixes import listed, policy_name, routine
+from rlsaudit.checks._fixes import policy_name, routine, several
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import Function
@@ -46,7 +46,7 @@ def replaceable_function(subject: Subject) -> Iterator[Hit]:
         if function.oid not in uses:
             continue
         where = uses[function.oid]
-        said = listed(where[:4]) + (f" and {len(where) - 4} more" if len(where) > 4 else "")
+        said = several(where)
         yield Hit(
             function.signature,
             f"{able[function.owner]} can replace {function.signature}, which it owns or can own; {said} rely on it.",

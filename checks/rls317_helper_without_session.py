@@ -14,7 +14,8 @@ from rlsaudit.check import Example, Hit, Subject, check
 
 _POLICY = """\
 CREATE FUNCTION may_see(tenant int, amount int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
-  {first}RETURN tenant = NULLIF(current_setting('app.tenant_id', true), '')::int; END $$;
+  {first}RETURN tenant = NULLIF(current_setting('app.tenant_id', true), '')::int;
+  EXCEPTION WHEN others THEN RETURN false; END $$;
 CREATE POLICY tenant ON invoices USING (may_see(tenant_id, amount));"""
 
 

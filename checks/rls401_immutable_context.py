@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import Asked, asked, session_reads, several
+from rlsaudit.checks._context import Asked, asked, session_reads
 from rlsaudit.checks._examples import PROTECTED, TENANT
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 
 from rlsaudit.catalog import expression as e

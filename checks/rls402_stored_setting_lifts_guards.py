@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import several
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._stored import sessions_of, stored_at
 
 from rlsaudit.catalog.policies import settings_read

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import context_settings, several, tenant_relations
+from rlsaudit.checks._context import context_settings, tenant_relations
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._fixes import listed, several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import rewrite, tokens
 from rlsaudit.checks._setters import Setter, callers, setters

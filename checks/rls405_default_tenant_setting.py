@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import context_settings, several, tenant_relations
+from rlsaudit.checks._context import context_settings, tenant_relations
 from rlsaudit.checks._default import nobody
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._stored import sessions_of, stored_at
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 
-from rlsaudit.checks._context import several, with_plain_key
+from rlsaudit.checks._context import with_plain_key
 from rlsaudit.checks._default import nobody
 from rlsaudit.checks._examples import PROTECTED
-from rlsaudit.checks._fixes import policy_name
-from rlsaudit.checks._reading import STATES, Use, uses
+from rlsaudit.checks._fixes import policy_name, several
+from rlsaudit.checks._reading import STATES, Use, one_of_each_reading
 from rlsaudit.checks._routines import calls, constant, rewrite, tokens
 
 from rlsaudit.catalog import expression as e
@@ -58,7 +58,7 @@ _SHARED = frozenset({"public", "shared", "global", "system", "common", "template
 def default_tenant_value(subject: Subject) -> Iterator[Hit]:
     found: dict[tuple[str, int], list[_Default]] = {}
     known: dict[Hashable, tuple[_Default, ...]] = {}
-    for use in {id(use.reading): use for use in uses(subject)}.values():
+    for use in one_of_each_reading(subject):
         alike = known.get(use.reading.shape)
         if alike is None:
             alike = known[use.reading.shape] = tuple(_defaults(subject, use))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import asked, several, with_plain_key
+from rlsaudit.checks._context import asked, with_plain_key
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
-from rlsaudit.checks._fixes import policy_name
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._fixes import policy_name, several
+from rlsaudit.checks._reading import Use, one_of_each_reading
 from rlsaudit.checks._routines import calls, reached, relation_names, relations_read, rewrite, tokens
 
 from rlsaudit.catalog import expression as e
@@ -64,7 +64,7 @@ ALTER POLICY tenant ON invoices USING (tenant_id = tenant());"""
 def client_settable_context(subject: Subject) -> Iterator[Hit]:
     sources: dict[int, dict[str, None]] = {}
     places: dict[int, list[Use]] = {}
-    for use in {id(use.reading): use for use in uses(subject)}.values():
+    for use in one_of_each_reading(subject):
         for way, reach in use.reaches:
             if reach.kind in ("tenant", "undecided", "party") and (found := _only_client(subject, use, way)):
                 sources.setdefault(use.policy.oid, {}).update(dict.fromkeys(found))

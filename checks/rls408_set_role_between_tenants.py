@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rlsaudit.checks._context import predicates, several
+from rlsaudit.checks._context import predicates
+from rlsaudit.checks._fixes import several
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
@@ -106,22 +107,26 @@ class _Places:
 def _by_role(subject: Subject) -> _Places:
     """Relations with a column that is held against ``current_user`` or a membership of it."""
     found = _Places()
+    known: dict[e.Expression, bool] = {}
     for _, relation, predicate in predicates(subject):
-        if not relation.holds_rows:
-            continue
-        compared = any(
-            isinstance(part, e.SessionRole) and part.which == "current_user"
-            for comparison in e.comparisons(predicate)
-            if comparison.operator == "=" and not comparison.column.level
-            for part in e.walk(comparison.other)
-        )
-        member = any(
-            isinstance(part, e.Call) and part.name == "pg_has_role" and e.depends_on_row(part)
-            for part in e.walk(predicate)
-        )
-        if compared or member:
+        model = e.model(predicate)
+        if model not in known:
+            known[model] = _asks_role(model)
+        if relation.holds_rows and known[model]:
             found.relations[relation.oid] = relation
     return found
+
+
+def _asks_role(predicate: e.Expression) -> bool:
+    compared = any(
+        isinstance(part, e.SessionRole) and part.which == "current_user"
+        for comparison in e.comparisons(predicate)
+        if comparison.operator == "=" and not comparison.column.level
+        for part in e.walk(comparison.other)
+    )
+    return compared or any(
+        isinstance(part, e.Call) and part.name == "pg_has_role" and e.depends_on_row(part) for part in e.walk(predicate)
+    )
 
 
 def _by_policy(subject: Subject) -> _Places:

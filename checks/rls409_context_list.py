@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import several, with_plain_key
+from rlsaudit.checks._context import with_plain_key
 from rlsaudit.checks._examples import PROTECTED, TENANT
-from rlsaudit.checks._fixes import policy_name
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._fixes import policy_name, several
+from rlsaudit.checks._reading import Shape, Use, one_of_each_reading
 from rlsaudit.checks._routines import calls
 
 from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings, settings_read
-from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.check import Example, Hit, Subject, check, literal, quote, remark
 
 _SPLIT = frozenset(
     {"string_to_array", "regexp_split_to_array", "string_to_table", "regexp_split_to_table", "regexp_matches", "unnest"}
@@ -45,14 +46,12 @@ _LIST = "string_to_array(NULLIF(current_setting('app.tenant_ids', true), ''), ',
 def context_list(subject: Subject) -> Iterator[Hit]:
     found: dict[int, tuple[Use, dict[str, None], dict[str, None]]] = {}
     single = False
-    for use in {id(use.reading): use for use in uses(subject)}.values():
-        for way, _ in use.reaches:
-            names: set[str] = set()
-            alone = False
-            for condition in way:
-                if condition.value is True and use.place.key is not None:
-                    names |= _split(subject, condition.atom, use.place.key)
-                    alone = alone or _one(subject, condition.atom, use.place.key)
+    known: dict[Shape, list[tuple[set[str], bool]]] = {}
+    for use in one_of_each_reading(subject):
+        shape = use.reading.shape
+        if shape not in known:
+            known[shape] = [_held(subject, way, use.place.key) for way, _ in use.reaches]
+        for names, alone in known[shape]:
             single = single or alone
             if names and not alone:
                 _, settings_, roles = found.setdefault(use.policy.oid, (use, {}, {}))
@@ -77,6 +76,17 @@ def context_list(subject: Subject) -> Iterator[Hit]:
         )
 
 
+def _held(subject: Subject, way: Way, key: str | None) -> tuple[set[str], bool]:
+    """Settings that the way holds the key against as a list, and whether it holds it against one value."""
+    names: set[str] = set()
+    alone = False
+    for condition in way:
+        if condition.value is True and key is not None:
+            names |= _split(subject, condition.atom, key)
+            alone = alone or _one(subject, condition.atom, key)
+    return names, alone
+
+
 def _by_design(found: dict[int, tuple[Use, dict[str, None], dict[str, None]]]) -> Iterator[Hit]:
     """Every policy takes a list, so sessions of several tenants are meant to be."""
     if found:
@@ -86,8 +96,18 @@ def _by_design(found: dict[int, tuple[Use, dict[str, None], dict[str, None]]]) -
             f"setting {names}",
             f"Policies of {tables} split {names} into a list of tenants; the application must check each key it puts there,"
             " because a separator inside a value adds a tenant.",
+            "\n".join(_one_tenant(*one) for one in found.values()),
             severity="low",
         )
+
+
+def _one_tenant(use: Use, names: dict[str, None], _: dict[str, None]) -> str:
+    column = use.relation.column(use.place.key or "")
+    plain = f"= NULLIF(current_setting({literal(next(iter(names)))}, true), '')::{column.type if column else 'text'}"
+    return remark(
+        f"if sessions act for one tenant at a time: ALTER POLICY {quote(use.policy.name)} ON {use.relation.qualified}"
+        f" USING ({quote(use.place.key or '')} {plain});"
+    )
 
 
 def _split(subject: Subject, atom: e.Expression, key: str) -> set[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import Asked, asked, several
+from rlsaudit.checks._context import Asked, asked
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._routines import calls, reached, relation_names
 
 from rlsaudit.catalog.identifiers import quote

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import asked, context_settings, predicates, several, tenant_relations
+from rlsaudit.checks._context import asked, context_settings, predicates, tenant_relations
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import calls, constant, rewrite
 
 from rlsaudit.catalog.identifiers import literal, quote
 from rlsaudit.catalog.model import PUBLIC, Policy, Relation
-from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.check import Example, Hit, Subject, check, remark
 
 _LOGINS = """\
 CREATE ROLE acme LOGIN IN ROLE app;
@@ -58,7 +59,8 @@ def context_is_a_setting(subject: Subject) -> Iterator[Hit]:
         f"Any SQL may set {several(names)}, which policies of {tables} believe; that is sound as long as only the"
         " application's own statements run. Where tenants could send SQL, give each its own login, or have a function check"
         " a signed token and keep the tenant in a table that only its owner writes.",
-        severity="info",
+        _by_its_own_login(names[0]),
+        "info",
     )
 
 
@@ -73,6 +75,13 @@ def _logins(subject: Subject, name: str) -> dict[str, str]:
             continue
         found[role.name] = setting.value
     return found
+
+
+def _by_its_own_login(name: str) -> str:
+    return remark(
+        f"where tenants send SQL: for each, CREATE ROLE … LOGIN IN ROLE the application's; and policies that tell the tenant"
+        f" by session_user in place of current_setting({literal(name)}, true)"
+    )
 
 
 def _by_login(subject: Subject, name: str, logins: dict[str, str]) -> str:

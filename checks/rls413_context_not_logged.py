@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from rlsaudit.checks._context import context_settings, several
+from rlsaudit.checks._context import context_settings
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import reached, tokens
 from rlsaudit.checks._setters import setters

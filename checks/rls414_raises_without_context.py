@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlsaudit.checks._context import asked, predicates, several
+from rlsaudit.checks._context import asked, predicates
 from rlsaudit.checks._examples import PROTECTED, TENANT
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._routines import calls, constant, rewrite
 
 from rlsaudit.catalog import expression as e
@@ -54,9 +55,13 @@ def raises_without_context(subject: Subject) -> Iterator[Hit]:
     missing: dict[int, tuple[Policy, Relation]] = {}
     empty: dict[int, tuple[Policy, Relation]] = {}
     names: dict[str, None] = {}
+    known: dict[tuple[e.Expression, str], bool] = {}
     for policy, relation, predicate in predicates(subject):
         for state, found in (("null", missing), ("empty", empty)):
-            if _raises(predicate, "null" if state == "null" else "empty"):
+            alike = (e.model(predicate), state)
+            if alike not in known:
+                known[alike] = _raises(predicate, "null" if state == "null" else "empty")
+            if known[alike]:
                 found[policy.oid] = (policy, relation)
                 names.update({p.name: None for p in e.walk(predicate) if isinstance(p, e.Setting) and "." in p.name})
     both = missing | empty

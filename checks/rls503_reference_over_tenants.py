@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlsaudit.checks._examples import TENANT
-from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._fixes import listed, several
 from rlsaudit.checks._keys import foreign_keys, guess, keyed, names, read_by_all, writers
 from rlsaudit.checks._references import added, pairs, shared, target_key, tied, tied_elsewhere, verified
 
@@ -34,6 +34,15 @@ class _Loose:
     roles: tuple[str, ...]
     prints: str
     """The action whose failure prints the other tenant's row; empty for none."""
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A relation with such foreign keys; ``loud``: the worst of them."""
+
+    relation: Relation
+    found: list[_Loose]
+    loud: list[_Loose]
 
 
 @check(
@@ -66,13 +75,20 @@ class _Loose:
     ),
 )
 def reference_over_tenants(subject: Subject) -> Iterator[Hit]:
+    # A schema whose foreign keys go by id alone has one cause, not one finding for each of its tables.
+    alike: dict[tuple[Severity, str], list[_Relation]] = {}
     for oid in subject.tenancy.tenant_data():
         relation = subject.catalog.relation(oid)
         if not relation.holds_rows or not relation.rls_enabled or not keyed(subject, oid):
             continue
         found = [one for constraint in foreign_keys(subject, relation) for one in _loose(subject, relation, constraint)]
         if found:
-            yield _hit(subject, relation, found)
+            worst = min((one.severity for one in found), key=SEVERITIES.index)
+            loud = [one for one in found if one.severity == worst]
+            roles = listed(role for one in loud for role in one.roles)
+            alike.setdefault((worst, roles), []).append(_Relation(relation, found, loud))
+    for (severity, roles), group in alike.items():
+        yield _hit(subject, severity, roles, group)
 
 
 def _loose(subject: Subject, relation: Relation, constraint: Constraint) -> Iterator[_Loose]:
@@ -170,27 +186,28 @@ def _refuses(subject: Subject, relation: Relation, columns: set[str], *, empties
     return ""
 
 
-def _hit(subject: Subject, relation: Relation, found: list[_Loose]) -> Hit:
-    worst = min((one.severity for one in found), key=SEVERITIES.index)
-    loud = [one for one in found if one.severity == worst]
-    roles = listed(role for one in loud for role in one.roles)
-    which = listed(
-        f"{one.constraint.name} ({', '.join(names(relation, one.constraint.columns))} → {one.parent.qualified})"
-        for one in loud
+def _hit(subject: Subject, severity: Severity, roles: str, group: list[_Relation]) -> Hit:
+    first, loud = group[0].relation, [one for placed in group for one in placed.loud]
+    which = several(
+        f"{one.constraint.name}{f' of {placed.relation.qualified}' if len(group) > 1 else ''}"
+        f" ({', '.join(names(placed.relation, one.constraint.columns))} → {one.parent.qualified})"
+        for placed in group
+        for one in placed.loud
     )
+    where = several(placed.relation.qualified for placed in group)
     detail = (
         f"{which} {'do' if len(loud) > 1 else 'does'} not hold both ends to one tenant: {roles} can make rows of"
-        f" {relation.qualified} refer to another tenant's rows"
+        f" {where} refer to another tenant's rows"
     )
-    detail += ", whose ids cannot be guessed." if worst == "low" else ", and learn which ids exist."
+    detail += ", whose ids cannot be guessed." if severity == "low" else ", and learn which ids exist."
     reach = next((one for one in loud if one.prints), None)
     if reach is not None:
         detail += f" When {reach.prints} collide in another tenant's row, the error prints that row."
     else:
         written = listed(sorted({a for one in loud for a in _reaching(one.constraint)}))
         detail += f" {written} then reaches into the other tenant's rows." if written else ""
-    fix = "\n".join(dict.fromkeys(line for one in found for line in _fix(subject, relation, one)))
-    return Hit(relation.qualified, detail, fix, worst, relation=relation.qualified, role=roles)
+    lines = (line for placed in group for one in placed.found for line in _fix(subject, placed.relation, one))
+    return Hit(first.qualified, detail, "\n".join(dict.fromkeys(lines)), severity, relation=first.qualified, role=roles)
 
 
 def _reaching(constraint: Constraint) -> Iterator[str]:

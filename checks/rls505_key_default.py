@@ -52,9 +52,9 @@ def key_default(subject: Subject) -> Iterator[Hit]:
 
 def _wrong(subject: Subject, relation: Relation, column: Column) -> tuple[str, Severity] | None:
     """What the default names instead of the session's tenant."""
-    expected = key_settings(subject, relation)
     if column.default is None or column.generated or column.identity or column.sequence:
         return None
+    expected = key_settings(subject, relation)
     expression = default_expression(subject.catalog, relation, column)
     if expression is None or isinstance(expression, e.Constant):
         if expression is None and column.default.upper().startswith("NULL"):

@@ -1,16 +1,15 @@
 """Sequences that a tenant may set back for all."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
-from rlsaudit.checks._fixes import listed, revoke
+from rlsaudit.checks._fixes import listed, revoke, several
 from rlsaudit.checks._keys import writers
 
 from rlsaudit.catalog.model import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.tenancy.model import ApplicationRole
 
-_MOST = 8
 """Names in one message."""
 
 _JOBS = (
@@ -58,23 +57,18 @@ def sequence_writable(subject: Subject) -> Iterator[Hit]:
     drawn = _drawn_on(subject)
     for schema, group in found.items():
         roles = listed(role.name for _, who, _ in group for role in who)
-        fed = _some(tables for _, _, tables in group)
+        fed = several(tables for _, _, tables in group)
         lines = [revoke(subject, one, role.oid, ("UPDATE",)) for one, who, _ in group for role in who]
         fix = "\n".join(dict.fromkeys(line for text in lines for line in text.splitlines()))
-        several = len(group) > 1
+        more = len(group) > 1
         yield Hit(
-            f"sequences in schema {schema}" if several else group[0][0].qualified,
-            f"{roles} may setval() {_some(one.qualified for one, _, _ in group)}, which number{'' if several else 's'}"
+            f"sequences in schema {schema}" if more else group[0][0].qualified,
+            f"{roles} may setval() {several(one.qualified for one, _, _ in group)}, which number{'' if more else 's'}"
             f" rows of every tenant in {fed}: one session can make all tenants' inserts fail.",
             fix,
             "medium" if any(one.oid in drawn for one, _, _ in group) else "low",
             role=roles,
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    found = list(names)
-    return listed(found if len(found) <= _MOST else [*found[:_MOST], f"{len(found) - _MOST} more"])
 
 
 def _shared(subject: Subject) -> dict[int, str]:

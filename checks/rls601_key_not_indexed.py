@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import equalities, expression_indexed, indexed, over_column
-from rlsaudit.checks._speed import Filter, at_stake, filters, named, only
+from rlsaudit.checks._speed import Filter, at_stake, filters, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.check import Example, Hit, Subject, check, quote
@@ -42,10 +43,10 @@ def key_not_indexed(subject: Subject) -> Iterator[Hit]:
             found.setdefault(one.key, {})[one.relation.oid] = one
     for key, by_relation in found.items():
         relations = [one.relation for one in by_relation.values()]
-        roles = named(role.name for one in by_relation.values() for role in one.roles)
+        roles = several(role.name for one in by_relation.values() for role in one.roles)
         yield Hit(
             only(relations) or f"indexes on {quote(key)}",
-            f"No index starts with {quote(key)} on {named(one.qualified for one in relations)}, so every query of {roles}"
+            f"No index starts with {quote(key)} on {several(one.qualified for one in relations)}, so every query of {roles}"
             " reads the rows of all tenants to find its own.",
             "\n".join(f"CREATE INDEX ON {one.qualified} ({quote(key)});" for one in relations),
             at_stake(relations),

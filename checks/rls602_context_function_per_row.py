@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import calls, indexed, looked_up
-from rlsaudit.checks._speed import Filter, at_stake, evaluated_once, filters, named, only
+from rlsaudit.checks._speed import Filter, at_stake, evaluated_once, filters, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Function
@@ -63,7 +64,7 @@ def context_function_per_row(subject: Subject) -> Iterator[Hit]:
         verb = "calls" if len(users) == 1 else "call"
         yield Hit(
             function.signature,
-            f"{named(one.name for one in users)[:1].upper()}{named(one.name for one in users)[1:]} {verb}"
+            f"{several(one.name for one in users)[:1].upper()}{several(one.name for one in users)[1:]} {verb}"
             f" {function.qualified}() outside of a subquery, so it runs again for each row that is filtered.",
             "\n".join(_wrap(function, one) for one in users),
             _severity(subject, users),

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import calls
-from rlsaudit.checks._speed import Filter, evaluated_once, filters, named, only
+from rlsaudit.checks._speed import Filter, evaluated_once, filters, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Function
@@ -64,10 +65,10 @@ def volatile_in_policy(subject: Subject) -> Iterator[Hit]:
     for oid, users in found.items():
         function = subject.catalog.function(oid)
         name = function.qualified if function else users[0][1].name
-        tables = named(one.relation.qualified for one, _ in users)
+        tables = several(one.relation.qualified for one, _ in users)
         yield Hit(
             function.signature if function else f"{name}()",
-            f"{name}() is VOLATILE and decides in {named(one.name for one, _ in users)}, so a query of {tables} calls it"
+            f"{name}() is VOLATILE and decides in {several(one.name for one, _ in users)}, so a query of {tables} calls it"
             " for every row of every tenant and cannot use an index.",
             "\n".join(_fix(subject, oid, name, users)),
             relation=only(one.relation for one, _ in users),

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED, TENANT
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import bare_column, equalities, expression_indexed, fixed, indexed, looked_up, over_column
-from rlsaudit.checks._speed import Filter, at_stake, filters, named, only
+from rlsaudit.checks._speed import Filter, at_stake, filters, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
@@ -53,11 +54,11 @@ def index_defeated(subject: Subject) -> Iterator[Hit]:
             found.setdefault(how[0], []).append((one, how[1]))
     for said, users in found.items():
         relations = [one.relation for one, _ in users]
-        tables = named(relation.qualified for relation in relations)
+        tables = several(relation.qualified for relation in relations)
         key = quote(users[0][0].key or "")
         yield Hit(
             users[0][0].name if len(users) == 1 else f"policies that {said}",
-            f"{named(one.name for one, _ in users)} {said}, which the index on {key} cannot answer, so queries of {tables}"
+            f"{several(one.name for one, _ in users)} {said}, which the index on {key} cannot answer, so queries of {tables}"
             " read the rows of all tenants.",
             "\n".join(dict.fromkeys(_fix(subject, one, wrapped) for one, wrapped in users)),
             at_stake(relations),

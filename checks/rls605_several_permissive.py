@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlsaudit.checks._examples import SOUND, TENANT
-from rlsaudit.checks._fixes import in_order, listed
-from rlsaudit.checks._speed import named, only
+from rlsaudit.checks._fixes import in_order, listed, several
+from rlsaudit.checks._speed import only
 
 from rlsaudit.catalog.model import COMMANDS, Policy, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
@@ -34,12 +34,12 @@ def several_permissive(subject: Subject) -> Iterator[Hit]:
         alike.setdefault(tuple(sorted(policy.name for policy in one.policies)), []).append(one)
     for names, overlaps in alike.items():
         relations = [one.relation for one in overlaps]
-        said = named(map(quote, names))
+        said = several(map(quote, names))
         commands = in_order({command for one in overlaps for command in one.commands})
         yield Hit(
             only(relations) or f"policies {said}",
-            f"Of the permissive policies {said} on {named(one.qualified for one in relations)} several apply at once to"
-            f" {listed(commands)} of {named(role for one in overlaps for role in one.roles)}: the server evaluates them one"
+            f"Of the permissive policies {said} on {several(one.qualified for one in relations)} several apply at once to"
+            f" {listed(commands)} of {several(role for one in overlaps for role in one.roles)}: the server evaluates them one"
             " after the other and admits what any of them admits.",
             "\n".join(_merged(one) for one in overlaps),
             relation=only(relations),
@@ -83,7 +83,7 @@ def _merged(one: _Overlap) -> str:
         groups.setdefault((policy.command, frozenset(policy.roles)), []).append(policy)
     lines = [line for policies in groups.values() if len(policies) > 1 for line in _joined(one.relation, policies)]
     if len(groups) > 1:
-        names = named(quote(policies[0].name) for policies in groups.values())
+        names = several(quote(policies[0].name) for policies in groups.values())
         lines.append(remark(f"{one.relation.qualified}: then let {names} be for different commands or roles"))
     return "\n".join(lines)
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import indexed, once
-from rlsaudit.checks._speed import Filter, filters, named, only, small
+from rlsaudit.checks._speed import Filter, filters, only, small
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
@@ -51,10 +52,10 @@ def subquery_per_row(subject: Subject) -> Iterator[Hit]:
                     found.setdefault((inner.oid, columns), {})[one.policy.oid] = one
     for (oid, columns), by_policy in found.items():
         inner, users = subject.catalog.relation(oid), by_policy.values()
-        tables = named(one.relation.qualified for one in users)
+        tables = several(one.relation.qualified for one in users)
         yield Hit(
             inner.qualified,
-            f"{named(one.name for one in users)} look through {inner.qualified} for every row of {tables}, and no index of"
+            f"{several(one.name for one in users)} look through {inner.qualified} for every row of {tables}, and no index of"
             f" {inner.qualified} starts with {' or '.join(map(quote, columns))}.",
             f"CREATE INDEX ON {inner.qualified} ({', '.join(map(quote, columns))});",
             relation=only(one.relation for one in users),

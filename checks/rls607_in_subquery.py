@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
+from rlsaudit.checks._fixes import several
 from rlsaudit.checks._planner import bare_column, indexed, looked_up, once
-from rlsaudit.checks._speed import Filter, closing, filters, masked, named, only
+from rlsaudit.checks._speed import Filter, closing, filters, masked, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
@@ -54,8 +55,8 @@ def in_subquery(subject: Subject) -> Iterator[Hit]:
         relations = [one.relation for one in found]
         yield Hit(
             found[0].name if len(found) == 1 else "policies with IN (SELECT …)",
-            f"{named(one.name for one in found)}: the key is looked for in a subquery's result, so queries of"
-            f" {named(one.qualified for one in relations)} read the rows of all tenants although an index on the key is there.",
+            f"{several(one.name for one in found)}: the key is looked for in a subquery's result, so queries of"
+            f" {several(one.qualified for one in relations)} read the rows of all tenants although an index on the key is there.",
             "\n".join(_fix(one, one.key or "") for one in found),
             relation=only(relations),
         )

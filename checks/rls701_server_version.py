@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._advisories import ADVISORIES, KNOWN_UNTIL, LATEST, SUPPORT_ENDS, Advisory
 from rlsaudit.checks._exposure import exposure
-from rlsaudit.checks._fixes import listed
-from rlsaudit.checks._speed import named
+from rlsaudit.checks._fixes import listed, several
 
 from rlsaudit.check import Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
@@ -87,7 +86,7 @@ def _behind(subject: Subject, elsewhere: list[str]) -> Iterator[Hit]:
         severity = min(severity, "low", key=SEVERITIES.index)
         said.append(f"any session that runs SQL of its own can run code in the server ({listed(everybody)})")
     if unused:
-        said.append(f"{named(unused)} touch what nothing here uses")
+        said.append(f"{several(unused)} touch what nothing here uses")
     if said:
         text = "; ".join(said)
         yield Hit("server", f"{text[0].upper()}{text[1:]}.", fix, severity)

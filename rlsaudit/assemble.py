@@ -21,7 +21,7 @@ from rlsaudit.tenancy.model import Classified
 _LIMITS = (
     "A held cell means that the listed statements crossed nowhere, not that no statement can.",
     "Functions were called with seeded, foreign and mined arguments; one that needs others to leak was not seen to.",
-    "What takes several statements to reach (an own row that points at another tenant's, then a view) is found by chance only.",
+    "Of what takes several statements, an own row that points at another tenant's was tried; the rest is left to random workloads.",
     "Proofs are about policies: they say nothing of views, functions, triggers, foreign keys or TRUNCATE.",
     "Not tested: timing, logical replication, backups, other databases of the cluster, and how the application sets its context.",
     "That a generated identifier has been given out can be told by trying to use it again; this is not reported.",
@@ -134,7 +134,7 @@ def _population(pieces: Pieces, cells: tuple[Cell, ...], findings: tuple[Finding
     for cell in cells:
         states.setdefault(cell.relation, set()).add(cell.state)
     leaks = [finding for finding in findings if finding.source == "probe" and finding.status == "open"]
-    leaking = {finding.relation for finding in leaks} | {finding.object for finding in leaks}
+    leaking = {place for finding in leaks for place in (finding.relation, finding.object, *finding.also)}
     for relation in pieces.catalog.relations:
         classified = pieces.tenancy.of(relation.oid)
         yield PopulationEntry(

@@ -6,9 +6,10 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, wraps
 from importlib.metadata import entry_points
+from typing import TypeVar
 
 from rlsaudit.catalog.identifiers import literal, qualified, quote, remark
 from rlsaudit.catalog.model import Catalog
@@ -19,7 +20,7 @@ from rlsaudit.finding import SEVERITIES, Finding, Severity
 from rlsaudit.tenancy.model import Tenancy
 
 __all__ = [
-    "Catalog", "Check", "Example", "Hit", "Subject", "Tenancy", "Visibility", "check", "literal", "qualified", "quote",
+    "Catalog", "Check", "Example", "Hit", "Subject", "Tenancy", "Visibility", "check", "kept", "literal", "qualified", "quote",
     "registry", "remark", "run_checks",
 ]  # fmt: skip
 
@@ -59,6 +60,25 @@ class Subject:
     visibility: Visibility
     live: bool = True
     """False when the server is rlsaudit's own scratch server, whose version and settings say nothing of the user's."""
+    answers: dict[object, object] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Of the functions that are ``kept``; another subject, also one made by ``replace``, has answers of its own."""
+
+
+Answer = TypeVar("Answer")
+
+
+def kept(compute: Callable[[Subject], Answer]) -> Callable[[Subject], Answer]:
+    """What several checks ask of one subject: computed when first asked for, and kept with it."""
+
+    @wraps(compute)
+    def ask(subject: Subject) -> Answer:
+        try:
+            return subject.answers[compute]  # type: ignore[return-value]
+        except KeyError:
+            found = subject.answers[compute] = compute(subject)
+            return found
+
+    return ask
 
 
 Runner = Callable[[Subject], Iterable[Hit]]

@@ -55,6 +55,8 @@ class Finding:
     status: Literal["open", "waived"] = "open"
     status_reason: str = ""
     """Why it does not count, when it is waived."""
+    also: tuple[str, ...] = ()
+    """Further relations that the same leak reaches."""
     file: str = ""
     """File of the SQL source that last defined the object at fault; empty for a live database."""
     line: int = 0
@@ -65,7 +67,7 @@ class Finding:
     @builtins.property  # the field above has the name
     def fingerprint(self) -> str:
         """Stable across runs: the kind and the place, not the wording."""
-        parts = (self.check, self.property, self.relation, self.object, self.command, self.role)
+        parts = (self.check, self.property, self.relation, self.object, self.command, self.role, *self.also)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
     @builtins.property
@@ -104,7 +106,7 @@ class PropertyResult:
 def concerns(finding: Finding, cell: Cell) -> bool:
     """Whether the finding is about this relation × role × command; an empty role or command means any."""
     return (
-        finding.place == cell.relation
+        cell.relation in (finding.place, *finding.also)
         and finding.role in ("", cell.role)
         and finding.command in ("", "ALL", cell.command)
     )

@@ -1,11 +1,20 @@
-"""Ctrl-C and SIGTERM, remembered: an exception that a signal raises inside a callback of a C library is lost there."""
+"""Ctrl-C and SIGTERM, remembered: an exception that a signal raises inside a callback of a C library is lost there.
+
+While a run attacks, a signal ends it.  Once there is something to tell, a signal is only remembered: what was found is
+written and what was made is taken away first.  One that comes again a second later, or after it, ends that too.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 
+_AGAIN = 1.0
+"""Seconds within which a terminal and a parent process may both send what is one signal."""
 _pending = 0
+_since = 0.0
+_closing = False
 
 
 def watch() -> None:
@@ -18,10 +27,26 @@ def watch() -> None:
 
 def check() -> None:
     """Raise again what was lost; long work calls this between its steps."""
-    if _pending == signal.SIGINT:
-        raise KeyboardInterrupt
-    if _pending:
-        raise SystemExit(128 + _pending)
+    if _pending and not _closing:
+        _raise()
+
+
+def obey() -> None:
+    """From now on a signal ends what is being done; one that has come already does so at once."""
+    global _closing  # noqa: PLW0603 - signals belong to the process
+    _closing = False
+    check()
+
+
+def remember() -> None:
+    """From now on a signal is only remembered: there is something to write and to take away."""
+    global _closing  # noqa: PLW0603 - signals belong to the process
+    _closing = True
+
+
+def ends(error: BaseException) -> bool:
+    """Whether a signal ends the run: ``error`` is how it was told, or what failed because a statement was cut off."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit)) or bool(_pending)
 
 
 def exit_code() -> int:
@@ -30,6 +55,15 @@ def exit_code() -> int:
 
 
 def _arrived(number: int, frame: FrameType | None) -> None:
-    global _pending  # noqa: PLW0603 - signals belong to the process
+    global _pending, _since  # noqa: PLW0603 - signals belong to the process
+    again = bool(_pending) and time.monotonic() - _since >= _AGAIN
+    _since = _since if _pending else time.monotonic()
     _pending = number
-    check()
+    if again or not _closing:
+        _raise()
+
+
+def _raise() -> None:
+    if _pending == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + _pending)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from rlsaudit.catalog.model import COMMANDS, Catalog, Function
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Cell
-from rlsaudit.probe.run import ProbeResult
+from rlsaudit.probe.result import ProbeResult
 from rlsaudit.source import difference
 from rlsaudit.tenancy.model import Tenancy
 

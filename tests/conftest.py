@@ -14,7 +14,8 @@ import pytest
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.probe.replay import script
-from rlsaudit.probe.run import ProbeResult, probe
+from rlsaudit.probe.result import ProbeResult
+from rlsaudit.probe.run import probe
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import Classified, Tenancy

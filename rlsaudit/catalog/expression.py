@@ -17,12 +17,14 @@ Volatility = Literal["", "immutable", "stable", "volatile"]
 class _Part:
     """What is asked of an expression again and again, kept with it: a large schema repeats a few expressions."""
 
-    __slots__ = ("_children", "_columns", "_comparisons", "_hash", "_relations", "_walked")
+    __slots__ = ("_children", "_columns", "_comparisons", "_hash", "_model", "_read", "_relations", "_walked")
 
     _children: tuple[Expression, ...]
     _columns: frozenset[str]
     _comparisons: tuple[Comparison, ...]
     _hash: int
+    _model: Expression
+    _read: tuple[int, ...]
     _relations: frozenset[int]
     _walked: tuple[Expression, ...]
 
@@ -230,6 +232,10 @@ class Subquery(_Part):
     """What else it mentions when it is not plain."""
     query: int = 0
     """``Column.query`` of its own columns."""
+    tables: tuple[tuple[int, int], ...] = ()
+    """``Column.source`` of its own columns → OID of the relation they are of."""
+    definer: bool = False
+    """Runs as the owner of a SECURITY DEFINER function, so that other policies apply to what it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +291,7 @@ _PARTS: Mapping[type, tuple[str, ...]] = {
 
 _FIELDS: Mapping[type, tuple[str, ...]] = {kind: tuple(one.name for one in fields(kind)) for kind in _PARTS}
 _RELATIONS = _FIELDS[Subquery].index("relations")
+_TABLES = _FIELDS[Subquery].index("tables")
 
 
 def _hashed_once(kind: Any) -> None:
@@ -350,13 +357,24 @@ def depends_on_row(expression: Expression) -> bool:
 
 
 @lru_cache(maxsize=65536)
+def outer_queries(expression: Expression) -> frozenset[int]:
+    """Subqueries around the expression whose columns occur in it."""
+    own = {part.query for part in walk(expression) if isinstance(part, Subquery)}
+    used = {part.query for part in walk(expression) if isinstance(part, Column) and part.level > 0}
+    return frozenset(used - own)
+
+
+@lru_cache(maxsize=65536)
 def is_volatile(expression: Expression) -> bool:
     """True when two evaluations in one statement may differ: a volatile function, or something not
     understood."""
     if isinstance(expression, Opaque) and expression.volatile:
         return True
     if isinstance(expression, (Call, Compare)) and expression.volatility in ("volatile", ""):
-        return not isinstance(expression, Call) or expression.inlined is None or is_volatile(expression.inlined)
+        if not isinstance(expression, Call) or expression.inlined is None:
+            return True
+        # Each call of a VOLATILE function sees what has changed since the one before.
+        return bool(subquery_relations(expression.inlined)) or is_volatile(expression.inlined)
     return any(is_volatile(child) for child in children(expression))
 
 
@@ -442,6 +460,18 @@ def subquery_relations(expression: Expression) -> frozenset[int]:
         return found
 
 
+def relations_read(expression: Expression) -> tuple[int, ...]:
+    """The same, in order of appearance."""
+    try:
+        return expression._read
+    except AttributeError:
+        found = tuple(
+            dict.fromkeys(oid for part in walk(expression) if isinstance(part, Subquery) for oid in part.relations)
+        )
+        object.__setattr__(expression, "_read", found)
+        return found
+
+
 def columns(expression: Expression) -> frozenset[str]:
     """Names of the policy's own relation's columns that occur in it."""
     try:
@@ -462,6 +492,26 @@ def bare(expression: Expression) -> Expression:
     return expression
 
 
+def copied(expression: Expression, relations: Mapping[int, int]) -> Expression:
+    """The expression over other relations, as ``renumbered`` has it; it remembers its ``model``."""
+    found = renumbered(expression, relations)
+    if found is not expression:
+        read = tuple([relations.get(oid, oid) for oid in relations_read(expression)])
+        object.__setattr__(found, "_model", expression)
+        object.__setattr__(found, "_read", read)
+        object.__setattr__(found, "_relations", frozenset(read))
+        object.__setattr__(found, "_columns", columns(expression))
+    return found
+
+
+def model(expression: Expression) -> Expression:
+    """What the expression was ``copied`` from, which differs in relations of subqueries only; itself when it was not."""
+    try:
+        return expression._model
+    except AttributeError:
+        return expression
+
+
 def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expression:
     """The same expression with the relations of its subqueries numbered anew, so that alike ones become equal."""
     if subquery_relations(expression).isdisjoint(relations):
@@ -470,6 +520,7 @@ def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expressi
     values = [_renumbered_value(getattr(expression, name), relations) for name in _FIELDS[kind]]
     if isinstance(expression, Subquery):
         values[_RELATIONS] = tuple(relations.get(oid, oid) for oid in expression.relations)
+        values[_TABLES] = tuple((source, relations.get(oid, oid)) for source, oid in expression.tables)
     return kind(*values)  # type: ignore[arg-type]
 
 

@@ -1,20 +1,21 @@
-"""Bodies of functions kept as text: a very small SQL expression parser that refuses whatever it does not
-know.
+"""A small SQL expression parser for bodies of functions kept as text; it refuses whatever it does not know.
 
-Reads ``SELECT <expression>`` and ``BEGIN RETURN <expression>; END`` with constants, casts, current_setting,
-NULLIF, COALESCE, JSON arrows, comparisons, IS [NOT] NULL, AND/OR/NOT, CASE, arguments and calls of user
-functions.  Names are taken as the server would with pg_catalog first; operators are only those of types whose
-meaning is known.
+Reads constants, casts, current_setting, NULLIF, COALESCE, JSON arrows, comparisons, IS tests, IN, ANY, EXISTS,
+AND/OR/NOT, CASE, columns of the relations in FROM, arguments and calls of user functions; one condition of an AND
+that it cannot read becomes ``Opaque``.  Names are taken as the server would with pg_catalog first; operators are only
+those of types whose meaning is known.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.nodetree import NodeTreeError
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>\d+(?![\w.]))|(?P<quoted>"(?:[^"]|"")+")
-    |(?P<word>[A-Za-z_]\w*)|(?P<parameter>\$\d+)|(?P<operator>::|->>|->|<>|!=|=|[().,;]))""",
+    |(?P<word>[A-Za-z_]\w*)|(?P<parameter>\$\d+)
+    |(?P<operator>::|:=|->>|->|<>|!=|<=|>=|[=<>](?![-+*/<>=~!@\#%^&|`?])|[().,;\[\]])
+    |(?P<other>[-+*/<>=~!@\#%^&|`?:]+|\d[\w.]*))""",
     re.VERBOSE,
 )
 _STRING_OR_COMMENT = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -38,25 +41,36 @@ _COMPARABLE = (
     frozenset({"uuid"}),
     frozenset({"boolean"}),
 )
-_END = {"", ";"}
+_ENDS_CONDITION = frozenset(
+    {"", ";", "and", "or", "then", "else", "when", "end", "group", "order", "limit", "union", "having", "loop",
+     "offset", "fetch", "for", "window", "except", "intersect", "returning", "into", "from", ","}
+)  # fmt: skip
 
 
-def body_of_text(
-    translator: Translator, function: Function, arguments: tuple[Expression, ...], scope: Scope
-) -> Expression | None:
-    """The expression a function returns, or None when its text is anything but one recognised expression."""
-    if "\\" in function.source:
-        return None  # what a backslash means depends on the kind of string
-    source = _STRING_OR_COMMENT.sub(lambda match: match.group(1) or " ", function.source)
-    try:
-        parser = _Parser(translator, function, arguments, scope, _tokens(source))
-        result = parser.body(function.language)
-        return parser.coerced(result, translator.types.name(function.return_type), function.language)
-    except (NodeTreeError, RecursionError):
-        return None
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A relation in FROM."""
+
+    alias: str
+    relation: Relation
+    number: int
+    query: int
+    level: int
+
+    def column(self, name: str) -> e.Column | None:
+        found = self.relation.column(name)
+        if found is None:
+            return None
+        return e.Column(
+            name, found.number, self.level, found.base_type, found.not_null, self.number, self.query, bool(found.generated)
+        )  # fmt: skip
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
+def tokens_of(source: str) -> list[tuple[str, str]]:
+    """The tokens of a function's text without its comments.  Raises NodeTreeError for what is none."""
+    if "\\" in source:
+        raise NodeTreeError("a backslash")  # what it means depends on the kind of string
+    text = _STRING_OR_COMMENT.sub(lambda match: match.group(1) or " ", source)
     tokens: list[tuple[str, str]] = []
     position, text = 0, text.rstrip()
     while position < len(text):
@@ -68,7 +82,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return tokens
 
 
-class _Parser:
+class Parser:
+    tolerance = False
+    """Whether a condition that cannot be read is taken for one that may be anything."""
+
     def __init__(
         self,
         translator: Translator,
@@ -79,6 +96,8 @@ class _Parser:
     ) -> None:
         self.translator, self.function, self.scope = translator, function, scope
         self.arguments, self.tokens, self.position = arguments, tokens, 0
+        self.sources: list[tuple[Source, ...]] = []
+        self.variables: dict[str, Expression] = {}
 
     def peek(self, ahead: int = 0) -> str:
         """The next token; words in lower case, strings never equal to a word or sign."""
@@ -98,21 +117,6 @@ class _Parser:
         if not self.accept(*words):
             raise NodeTreeError(f"expected {' '.join(words)}")
 
-    def body(self, language: str) -> Expression:
-        if language == "plpgsql":
-            self.expect("begin")
-            self.expect("return")
-            result = self.disjunction()
-            self.expect(";")
-            self.expect("end")
-        else:
-            self.expect("select")
-            result = self.disjunction()
-        self.accept(";")
-        if self.peek() != "":
-            raise NodeTreeError("text after the expression")
-        return result
-
     def coerced(self, value: Expression, wanted: str, language: str) -> Expression:
         if value.type == wanted or {value.type, wanted} <= _COMPARABLE[0] - {"name"}:
             return value
@@ -129,10 +133,39 @@ class _Parser:
         return parts[0] if len(parts) == 1 else e.Or(tuple(self.boolean(part) for part in parts))
 
     def conjunction(self) -> Expression:
-        parts = [self.negation()]
+        parts = [self.condition()]
         while self.accept("and"):
-            parts.append(self.negation())
+            parts.append(self.condition())
         return parts[0] if len(parts) == 1 else e.And(tuple(self.boolean(part) for part in parts))
+
+    def condition(self) -> Expression:
+        """One condition, Opaque when it cannot be read but it is plain where it ends."""
+        return self.tolerant(self.negation, "boolean") if self.tolerance else self.negation()
+
+    def tolerant(self, parse: Callable[[], Expression], type_name: str) -> Expression:
+        begin = self.position
+        try:
+            value = parse()
+            if self.peek() in _ENDS_CONDITION or self.peek() == ")":
+                return value
+        except NodeTreeError:
+            pass
+        self.position = begin
+        self._skip()
+        if self.position == begin:
+            raise NodeTreeError("an expression is missing")
+        return e.Opaque(f"an expression in the function {self.function.name}", (), type_name)
+
+    def _skip(self) -> None:
+        """To the end of a condition."""
+        depth, between = 0, False
+        while self.position < len(self.tokens):
+            word = self.peek()
+            if depth == 0 and (word == ")" or (word in _ENDS_CONDITION and not (between and word == "and"))):
+                return
+            between = word == "between" or (between and word != "and")
+            depth += (word in ("(", "case", "[")) - (word in (")", "]") or (word == "end" and depth > 0))
+            self.position += 1
 
     def negation(self) -> Expression:
         return e.Not(self.boolean(self.negation())) if self.accept("not") else self.predicate()
@@ -145,14 +178,58 @@ class _Parser:
     def predicate(self) -> Expression:
         left = self.primary()
         if self.accept("is"):
-            negated = self.accept("not")
-            self.expect("null")
-            return e.NullTest(left, not negated)
-        for sign in ("=", "<>", "!="):
+            return self._is(left)
+        negated = self.accept("not")
+        if self.accept("in"):
+            found = self._in(left)
+            return e.Not(found) if negated else found
+        if negated:
+            raise NodeTreeError("an unknown test")
+        for sign in ("=", "<>", "!=", "<=", ">=", "<", ">"):
             if self.accept(sign):
+                if sign == "=" and self.accept("any"):
+                    return self._any(left)
                 left, right = self.comparable(left, self.primary())
-                return e.Compare("=" if sign == "=" else "<>", left, right, True)
+                name = "<>" if sign == "!=" else sign
+                return e.Compare(name, left, right, name in ("=", "<>"))
         return left
+
+    def _is(self, left: Expression) -> Expression:
+        negated = self.accept("not")
+        if self.accept("null"):
+            return e.NullTest(left, not negated)
+        tests: tuple[tuple[str, bool | None], ...] = (("true", True), ("false", False), ("unknown", None))
+        for word, value in tests:
+            if self.accept(word):
+                return e.BooleanTest(self.boolean(left), value, negated)
+        self.expect("distinct", "from")
+        left, right = self.comparable(left, self.primary())
+        distinct = e.Distinct(left, right, True)
+        return e.Not(distinct) if negated else distinct
+
+    def _in(self, left: Expression) -> Expression:
+        if self.peek(1) == "select":
+            return self.subquery("any", left)
+        self.expect("(")
+        items = [self.comparable(left, self.primary())[1]]
+        while self.accept(","):
+            items.append(self.comparable(left, self.primary())[1])
+        self.expect(")")
+        return e.InList("=", left, tuple(items), True, True)
+
+    def _any(self, left: Expression) -> Expression:
+        if self.peek(1) == "select":
+            return self.subquery("any", left)
+        self.expect("(")
+        array = self.primary()
+        self.expect(")")
+        if array.type != f"{left.type}[]":
+            raise NodeTreeError("an array of another type")
+        return e.AnyArray("=", left, array, True, True)
+
+    def subquery(self, kind: Literal["exists", "any", "scalar", "array"], operand: Expression | None) -> Expression:
+        """``(SELECT …)``, which only the reader of whole queries can read."""
+        raise NodeTreeError(f"a subquery: {kind} of {operand}")
 
     def comparable(self, left: Expression, right: Expression) -> tuple[Expression, Expression]:
         """Both sides of one equality whose meaning is known; an untyped constant takes the other side's
@@ -162,7 +239,8 @@ class _Parser:
                 left = e.Cast(left, right.type)
             elif isinstance(right, e.Constant) and right.type == "text":
                 right = e.Cast(right, left.type)
-        if not any({left.type, right.type} <= group for group in _COMPARABLE):
+        same = left.type == right.type and left.type in self.translator.enumerations
+        if not same and not any({left.type, right.type} <= group for group in _COMPARABLE):
             raise NodeTreeError("a comparison of unknown types")
         return left, right
 
@@ -185,10 +263,21 @@ class _Parser:
         if self.accept("pg_catalog"):
             self.expect(".")
         name = _TYPES.get(self.peek())
-        if name is None or self.peek(1) == "(":
+        if name is None:
+            name = self._enumeration()
+        else:
+            self.position += 1
+        if name is None or self.peek() == "(":
             raise NodeTreeError("unknown type")
-        self.position += 1
-        return name
+        return name + "[]" if self.accept("[", "]") else name
+
+    def _enumeration(self) -> str | None:
+        """An enumeration of the schema, when only one has the name."""
+        words = [self.identifier()]
+        if self.accept("."):
+            words.append(self.identifier())
+        found = [one for one in self.translator.enumerations if one.replace('"', "").split(".")[-len(words) :] == words]
+        return found[0] if len(found) == 1 else None
 
     def atom(self) -> Expression:
         if self.position >= len(self.tokens):
@@ -203,12 +292,30 @@ class _Parser:
         if kind == "parameter":
             self.position += 1
             return self.argument(int(text[1:]))
+        if self.peek() == "(" and self.peek(1) == "select":
+            return self._wrapped()
         if self.accept("("):
-            self.accept("select")
             value = self.disjunction()
             self.expect(")")
             return value
+        if self.peek() == "exists" and self.peek(1) == "(":
+            self.position += 1
+            return self.subquery("exists", None)
+        if self.peek() == "array" and self.peek(1) == "(":
+            self.position += 1
+            return self.subquery("array", None)
         return self.named()
+
+    def _wrapped(self) -> Expression:
+        begin = self.position
+        try:
+            self.position += 2
+            value = self.disjunction()
+            self.expect(")")
+            return value
+        except NodeTreeError:
+            self.position = begin
+            return self.subquery("scalar", None)
 
     def argument(self, number: int) -> Expression:
         if not 1 <= number <= len(self.arguments):
@@ -266,20 +373,34 @@ class _Parser:
         return text.lower() if kind == "word" else text[1:-1].replace('""', '"')
 
     def reference(self) -> Expression:
-        """An argument by name, or a call."""
+        """A column, a variable, an argument, or a call."""
         first = self.identifier()
         schema, name = (first, self.identifier()) if self.accept(".") else ("", first)
         if not self.accept("("):
-            names = self.function.argument_names
-            if schema or names.count(name) != 1:
-                raise NodeTreeError("unknown name")
-            return self.argument(names.index(name) + 1)
+            return self._variable(schema, name)
         values: list[Expression] = []
         while not self.accept(")"):
             if values:
                 self.expect(",")
             values.append(self.disjunction())
         return self.called(schema, name, tuple(values))
+
+    def _variable(self, prefix: str, name: str) -> Expression:
+        names = self.function.argument_names
+        for sources in reversed(self.sources):
+            found = [source.column(name) for source in sources if prefix in ("", source.alias)]
+            columns = [column for column in found if column is not None]
+            if len(columns) > 1 or (prefix and found and not columns):
+                raise NodeTreeError("an ambiguous name")
+            if columns:
+                if not prefix and self.function.language != "sql" and (name in self.variables or name in names):
+                    raise NodeTreeError("an ambiguous name")
+                return columns[0]
+        if not prefix and name in self.variables:
+            return self.variables[name]
+        if prefix in ("", self.function.name) and names.count(name) == 1:
+            return self.argument(names.index(name) + 1)
+        raise NodeTreeError("unknown name")
 
     def called(self, schema: str, name: str, values: tuple[Expression, ...]) -> Expression:
         if schema in ("", "pg_catalog"):
@@ -296,7 +417,7 @@ class _Parser:
     def user_function(self, schema: str, name: str, values: tuple[Expression, ...]) -> Expression:
         """A call of a user function that only one function can be: by its schema, or alone of its name."""
         found = [f for f in self.translator.catalog.functions if f.name == name and (not schema or f.schema == schema)]
-        if len(found) != 1 or found[0].returns_set or found[0].return_type == 0:
+        if len(found) != 1 or found[0].returns_set or found[0].return_type == 0 or found[0].kind != "function":
             raise NodeTreeError("unknown function")
         one = found[0]
         return self.translator.call(one.oid, values, self.translator.types.name(one.return_type), self.scope)

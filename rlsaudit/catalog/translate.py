@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.bodies import Rows, body_of_text, rows_of_text
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.inline import body_of_text
 from rlsaudit.catalog.model import Catalog, Function, Relation
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, Value, nodes_in, parse, parse_value
 from rlsaudit.catalog.scope import (
@@ -29,7 +29,7 @@ from rlsaudit.catalog.scope import (
     with_depth,
 )
 from rlsaudit.catalog.subselect import Shape, shape_of
-from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant
+from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant, elements
 
 _RELATION_OID = re.compile(r":relid (\d+) ")
 _ALIAS = re.compile(r":aliasname (?:\\.|[^\s\\])+")
@@ -44,6 +44,7 @@ class Translator:
     catalog: Catalog
     types: TypeNames = field(init=False)
     deterministic: frozenset[int] = field(init=False)
+    enumerations: frozenset[str] = field(init=False)
     cache: dict[tuple[str, int], Expression] = field(default_factory=dict)
     queries: int = 0
     shapes: dict[Hashable, tuple[tuple[int, ...], Expression]] = field(default_factory=dict)
@@ -53,6 +54,9 @@ class Translator:
     def __post_init__(self) -> None:
         self.types = TypeNames(self.catalog)
         self.deterministic = frozenset(one.oid for one in self.catalog.collations if one.deterministic)
+        self.enumerations = frozenset(
+            column.base_type for one in self.catalog.relations for column in one.columns if column.enum_labels
+        )
 
     def predicate(self, tree: str, relation: Relation) -> Expression:
         """The policy expression ``tree`` of ``relation``; Opaque as a whole when the tree cannot be read."""
@@ -68,9 +72,13 @@ class Translator:
         shape = (_ALIAS.sub(":aliasname", masked), tuple(self._columns(oid) for oid in numbers))
         known = self.shapes.get(shape)
         if known is None:
-            known = self.shapes[shape] = (tuple(numbers), self._read(tree, relation))
+            known = (tuple(numbers), self._read(tree, relation))
+            inlined = (part.inlined for part in e.walk(known[1]) if isinstance(part, e.Call) and part.inlined)
+            # A function reads the same relations wherever it is called.
+            if all(e.subquery_relations(body).isdisjoint(numbers) for body in inlined):
+                self.shapes[shape] = known
         others = {old: new for old, new in zip(known[0], numbers, strict=True) if old != new}
-        return e.renumbered(known[1], others) if others and len(numbers) > 1 else known[1]
+        return e.copied(known[1], others) if others and len(numbers) > 1 else known[1]
 
     def _columns(self, oid: int) -> Hashable:
         """What translation looks at in a relation; equal ones are one object, which is quick to compare."""
@@ -240,15 +248,7 @@ class Translator:
         )  # fmt: skip
 
     def _body(self, function: Function, arguments: tuple[Expression, ...], scope: Scope) -> Expression | None:
-        inner = replace(
-            scope,
-            parameters=arguments,
-            sublink=None,
-            case_value=None,
-            inlining=(*scope.inlining, function.oid),
-            definer=scope.definer or function.security_definer,
-            depth=scope.depth + 1,
-        )
+        inner = _inside(scope, function, arguments)
         if function.body_tree is None:
             return body_of_text(self, function, arguments, inner)
         body = parse_value(function.body_tree)
@@ -359,9 +359,16 @@ class Translator:
         if symbol is None or len(operands) != 2:
             raise NodeTreeError("array comparison without operator")
         operand, use_or, exact = self.translate(operands[0], scope), node.flag("useOr"), self.exact(node)
-        if operands[1].tag == "ARRAYEXPR" and not operands[1].flag("multidims"):
-            items = self.all(operands[1].nodes("elements"), scope)
-            return e.InList(symbol.name, operand, items, use_or, exact)
+        array, cast = operands[1], ""
+        if array.tag == "ARRAYCOERCEEXPR" and (result := self.type(array, "resulttype")).endswith("[]"):
+            array, cast = array.node("arg"), result.removesuffix("[]")
+        if array.tag == "ARRAYEXPR" and not array.flag("multidims"):
+            items = self.all(array.nodes("elements"), scope)
+            return e.InList(
+                symbol.name, operand, tuple(e.Cast(one, cast) for one in items) if cast else items, use_or, exact
+            )
+        if operands[1].tag == "CONST" and (found := elements(operands[1], self.type(operands[1], "consttype"))):
+            return e.InList(symbol.name, operand, found, use_or, exact)
         return e.AnyArray(symbol.name, operand, self.translate(operands[1], scope), use_or, exact)
 
     def array(self, node: Node, scope: Scope) -> Expression:
@@ -390,6 +397,9 @@ class Translator:
         scope: Scope,
     ) -> Expression:
         shape = shape_of(query)
+        returned = self._returned(shape, kind, scope)
+        if returned is not None:
+            return self._of_rows(kind, returned, test, scope)
         self.queries += 1
         number = self.queries
         tables = {index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()}
@@ -405,13 +415,68 @@ class Translator:
         if kind == "scalar" and not shape.relations and condition is None and targets and scope.parameters is not None:
             return targets[0]  # a function body SELECT expression
         target = targets[0] if targets else None
-        return e.Subquery(kind, shape.relations, condition, target, compared, True, result, query=number)
+        own = tuple((index, oid) for index, oid in shape.tables.items() if oid)
+        return e.Subquery(
+            kind, shape.relations, condition, target, compared, True, result, (), number, own, scope.definer
+        )  # fmt: skip
+
+    def _returned(self, shape: Shape, kind: str, scope: Scope) -> tuple[tuple[Rows, ...], bool] | None:
+        """``(SELECT f(…))`` of a set-returning function whose body can be read: its rows, and whether as its owner."""
+        if kind not in ("exists", "any", "array") or shape.relations or shape.conditions or len(shape.targets) != 1:
+            return None
+        call = shape.targets[0] if not shape.tables else None
+        if call is None or call.tag != "FUNCEXPR" or not call.flag("funcretset"):
+            return None
+        function = self.catalog.function(call.integer("funcid"))
+        if function is None or function.body_tree is not None or function.oid in scope.inlining:
+            return None
+        # The call stands in a query of its own; its arguments may only be what does not depend on rows.
+        arguments = self.all(
+            call.nodes("args"), replace(scope, tables=(*scope.tables, {}), queries=(*scope.queries, -1))
+        )
+        if not inlinable(replace(function, returns_set=False), arguments):
+            return None
+        rows = rows_of_text(self, function, arguments, _inside(scope, function, arguments))
+        definer = scope.definer or function.security_definer
+        return None if rows is None or (kind == "array" and len(rows) != 1) else (rows, definer)
+
+    def _of_rows(
+        self,
+        kind: Literal["exists", "all", "any", "scalar", "array"],
+        returned: tuple[tuple[Rows, ...], bool],
+        test: Node | None,
+        scope: Scope,
+    ) -> Expression:
+        found: list[Expression] = []
+        for rows in returned[0]:
+            compared = None if test is None else self.translate(test, replace(scope, sublink=(rows.target,)))
+            relations = tuple(dict.fromkeys(oid for _, oid in rows.tables))
+            result = "boolean" if kind != "array" else "array"
+            one: Expression = e.Subquery(
+                kind, relations, rows.condition, rows.target, compared, True, result, (), rows.query, rows.tables,
+                returned[1],
+            )  # fmt: skip
+            found.append(one if rows.guard is None else e.And((rows.guard, one)))
+        return e.Constant("false", "boolean") if not found else found[0] if len(found) == 1 else e.Or(tuple(found))
 
     def _targets(self, shape: Shape, query: Node, inner: Scope) -> tuple[Expression, ...]:
         if shape.plain:
             return self.all(shape.targets, inner)
         parts = tuple(self.parts(query, outside(replace(inner, tables=inner.tables[:-1]))))
         return tuple(e.Opaque("result of a subquery", parts) for _ in shape.targets)
+
+
+def _inside(scope: Scope, function: Function, arguments: tuple[Expression, ...]) -> Scope:
+    """Where the body of a function stands."""
+    return replace(
+        scope,
+        parameters=arguments,
+        sublink=None,
+        case_value=None,
+        inlining=(*scope.inlining, function.oid),
+        definer=scope.definer or function.security_definer,
+        depth=scope.depth + 1,
+    )
 
 
 def _listed(value: Value) -> tuple[Node, ...]:

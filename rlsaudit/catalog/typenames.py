@@ -3,6 +3,10 @@ constants."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from uuid import UUID
+
 from rlsaudit.catalog.expression import Constant
 from rlsaudit.catalog.identifiers import qualified
 from rlsaudit.catalog.model import Catalog
@@ -78,7 +82,62 @@ def constant(node: Node, type_name: str) -> Constant:
             return Constant(content.decode(), type_name)
         except UnicodeDecodeError:
             pass  # another server encoding: the bytes still tell two constants apart
+    if type_name.endswith("[]") and (items := elements(node, type_name)) is not None:
+        return Constant(
+            "{" + ",".join("NULL" if one.value is None else _quoted(one.value) for one in items) + "}", type_name
+        )
     return Constant("\\x" + datum.hex(), type_name if type_name not in _VARLENA_TEXT else f"bytes of {type_name}")
+
+
+def _quoted(text: str) -> str:
+    """An element as ``array_out`` prints it when it must quote it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_HEADER = struct.Struct("<iiI")
+"""``ndim``, ``dataoffset`` and ``elemtype`` of an ArrayType (src/include/utils/array.h), behind the varlena's length."""
+_ELEMENTS = {"smallint": 2, "integer": 4, "bigint": 8, "oid": 4, "uuid": 16, "name": 64, "boolean": 1}
+
+
+def elements(node: Node, type_name: str) -> tuple[Constant, ...] | None:
+    """The elements of an array constant of one dimension; None when its type is not decoded or it is no plain list."""
+    element, datum = type_name.removesuffix("[]"), node.get("constvalue")
+    size = _ELEMENTS.get(element, 0)
+    if not isinstance(datum, bytes) or not (size or element in _VARLENA_TEXT):
+        return None
+    try:
+        data = bytes(4) + _varlena(datum)  # offsets count from the start of the length
+        dimensions, offset, _ = _HEADER.unpack_from(data, 4)
+        if dimensions != 1:
+            return () if dimensions == 0 else None
+        count, lower = struct.unpack_from("<ii", data, 16)
+        if lower != 1:
+            return None
+        present = data[24 : 24 + (count + 7) // 8] if offset else b"\xff" * count
+        return tuple(_elements(data, offset or 24, element, size, [present[i // 8] >> i % 8 & 1 for i in range(count)]))
+    except (struct.error, IndexError, UnicodeDecodeError, NodeTreeError):
+        return None
+
+
+def _elements(data: bytes, position: int, element: str, size: int, present: list[int]) -> Iterator[Constant]:
+    align = {"uuid": 1, "name": 1, "boolean": 1}.get(element, size or 4)
+    for one in present:
+        if not one:
+            yield Constant(None, element)
+            continue
+        position += -position % align
+        length = size or struct.unpack_from("<I", data, position)[0] >> 2
+        raw = data[position : position + length]
+        if not length or len(raw) != length:
+            raise NodeTreeError("an array that ends early")
+        position += length
+        if element in _BYTES:
+            text = str(int.from_bytes(raw, "little", signed=element != "oid"))
+        elif element == "boolean":
+            text = "true" if raw[0] else "false"
+        else:
+            text = str(UUID(bytes=raw)) if element == "uuid" else (raw if size else raw[4:]).rstrip(b"\0").decode()
+        yield Constant(text, element)
 
 
 def _integer(datum: bytes, type_name: str) -> str:

@@ -44,9 +44,10 @@ class Visibility:
         self._becomes: dict[int, frozenset[int]] = {}
         self._privileges: dict[tuple[int, int], frozenset[str]] = {}
         self._everywhere: dict[int, frozenset[str]] = {}
-        self._granted: dict[tuple[int, Acl], frozenset[str]] = {}
+        self._granted: dict[tuple[int, int], frozenset[str]] = {}
         self._applicable: dict[tuple[int, int, str], tuple[Policy, ...]] = {}
         self._on_columns: dict[tuple[int, int, str], frozenset[int]] = {}
+        self._columns: dict[tuple[tuple[int, Acl], ...], Mapping[int, Acl]] = {}
         self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
@@ -160,7 +161,7 @@ class Visibility:
 
     def _held(self, role: int, grants: Acl) -> frozenset[str]:
         """Union of the privileges granted to PUBLIC and to the roles that ``role`` has."""
-        key = (role, grants)
+        key = (role, id(grants))  # equal ones are one object
         found = self._granted.get(key)
         if found is None:
             held = self.inherits(role)
@@ -195,7 +196,7 @@ class Visibility:
         by_column = self._column_grants.get(relation.oid)
         if not by_column:
             return frozenset()
-        key = (role, relation.oid, command)
+        key = (role, id(by_column), command)  # one object for all relations with these grants
         found = self._on_columns.get(key)
         if found is None:
             found = self._on_columns[key] = frozenset(
@@ -257,9 +258,12 @@ class Visibility:
             if grant.target == "column":
                 found[grant.object][grant.column].append((grant.grantee, grant.privilege))
         return {
-            oid: {number: self._acl(tuple(entries)) for number, entries in columns.items()}
+            oid: self._alike(tuple([(number, self._acl(tuple(entries))) for number, entries in columns.items()]))
             for oid, columns in found.items()
         }
+
+    def _alike(self, columns: tuple[tuple[int, Acl], ...]) -> Mapping[int, Acl]:
+        return self._columns.setdefault(columns, dict(columns))
 
     def _acl(self, entries: tuple[tuple[int, str], ...]) -> Acl:
         """The entries by grantee."""

@@ -6,12 +6,13 @@ what one does outside the database no rollback takes back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from rlsaudit import interrupt
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import NotTrustworthy
@@ -31,12 +32,11 @@ from rlsaudit.probe.judging.opening import openers, told_apart, without
 from rlsaudit.probe.judging.telling import Told, worth_telling
 from rlsaudit.probe.one_transaction import Guest, settle
 from rlsaudit.probe.replay.script import role_settings
-from rlsaudit.probe.run import ProbeResult
+from rlsaudit.probe.result import ProbeResult, Progress
 from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.tenancy.model import ApplicationRole, Tenancy
 
 Connection = psycopg.Connection[tuple[object, ...]]
-Progress = Callable[[str, int, int], None]
 
 NOT_TRIED = (
     "In place, in one transaction that is never committed, these were not tried: carryover (a pooled connection's next "
@@ -68,6 +68,7 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         raise NotTrustworthy(
             "each tenant logs in as a role of its own, which cannot be tried in place; leave out --in-place"
         )
+    interrupt.obey()
     progress("seeding tenants", 0, 1)
     try:
         world = populate(connection, catalog, tenancy)
@@ -88,8 +89,12 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         detected, unnoticed = _detect(connection, arena, seen)
         told = worth_telling(catalog, shortest(seen.leaks))
         confirmed = [(one, _again(connection, arena, one.leak)) for one in told]
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, NotTrustworthy, psycopg.Error) as error:
+        if not interrupt.ends(error):
+            raise
         return _interrupted(arena, seen)
+    finally:
+        interrupt.remember()
     cells = judge.cells(arena, tenancy.roles, seen.tried, detected.sensitive, shortest(seen.leaks))
     cells = judge.without_replay(catalog, cells, [one for one, again in confirmed if not again])
     blind = bool(unnoticed) or (bool(_guarded(arena)) and not _guarded(arena) & detected.seen)

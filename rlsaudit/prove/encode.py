@@ -18,10 +18,13 @@ from dataclasses import replace
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.expression import Expression, depends_on_row, is_volatile, walk
-from rlsaudit.prove import smt
+from rlsaudit.catalog.expression import Expression, depends_on_row, is_volatile, outer_queries, walk
+from rlsaudit.catalog.simplify import RAISES
+from rlsaudit.prove import lookups, smt
+from rlsaudit.prove.lookups import Witness
 from rlsaudit.prove.smt import FALSE, TRUE, Term
-from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, parsing, text_number
+from rlsaudit.prove.tables import NO_WORLD, World
+from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, parsing, sort_of, text_number
 
 SettingsState = Literal["any", "null", "empty"]
 """Settings free, all never set, or all ``''`` (what SET LOCAL leaves behind)."""
@@ -49,12 +52,21 @@ class Encoder:
         state: SettingsState = "any",
         opaque: Literal["any", "error"] = "any",
         not_null: frozenset[str] = frozenset(),
+        world: World = NO_WORLD,
     ) -> None:
         self.role, self.state, self.opaque, self.not_null = role, state, opaque, not_null
+        self.tables, self.relation = dict(world.tables), world.relation
+        self.members, self.needed, self.own = dict(world.members), world.needed, world.own
+        self.relations: dict[str, int] = {}
+        self.roots: dict[str, str] = {}
+        self.new: set[str] = set()
+        self.reading: list[int] = []
+        self.witnesses: list[Witness] = []
         self.constraints: list[Term] = []
         self.unknowns: dict[str, None] = {}
         self.shared: dict[Expression, Value] = {}
-        self.columns: dict[tuple[str, int, int], Value] = {}
+        self.seen: dict[tuple[Expression, Row], Value] = {}
+        self.columns: dict[tuple[str, int], Value] = {}
         self.texts: dict[str, None] = {"": None}
         self.parsed: dict[tuple[str, str], None] = {}
         self.fresh_count = 0
@@ -66,15 +78,16 @@ class Encoder:
 
     def encode(self, expression: Expression, row: Row) -> Value:
         """The value of an expression for a row.  One that does not depend on the row is the same for all
-        rows."""
-        shareable = not depends_on_row(expression) and not is_volatile(expression)
-        if shareable and row.witnesses:
-            shareable = not any(isinstance(part, e.Column) for part in walk(expression))
-        if not shareable:
+        rows, and any is the same for one row."""
+        if is_volatile(expression):
             return self._encode(expression, row)
-        if expression not in self.shared:
-            self.shared[expression] = self._encode(expression, row)
-        return self.shared[expression]
+        if not depends_on_row(expression) and not outer_queries(expression):
+            if expression not in self.shared:
+                self.shared[expression] = self._encode(expression, row)
+            return self.shared[expression]
+        if (expression, row) not in self.seen:
+            self.seen[expression, row] = self._encode(expression, row)
+        return self.seen[expression, row]
 
     def condition(self, expression: Expression, row: Row) -> Value:
         """``encode`` of what the server takes for a boolean, also where its type was not understood."""
@@ -110,23 +123,28 @@ class Encoder:
         return Value(error, null, value, kind)
 
     def column(self, column: e.Column, row: Row) -> Value:
-        label = row.label if column.level == 0 else row.witnesses.get(column.query, "")
+        label = row.label if column.level == 0 else row.witness(column.query)
         if column.number <= 0 or not label:
             return self.unknown("a system column or a whole row", kind_of(column.type))
-        key = (label, column.source, column.number)
+        if column.level > 0:
+            label = f"{label}.{column.source}"
+        key = (label, column.number)
         if column.generated and key not in self.columns:
             self.unknowns[f"the generated column {column.name}"] = None
             if self.opaque == "error":
                 return self.unknown(f"the generated column {column.name}", kind_of(column.type))
         if key not in self.columns:
             kind = kind_of(column.type)
-            name = f"{label}.{column.name}" if column.level == 0 else f"{label}.{column.source}.{column.number}"
+            name = f"{label}.{column.name}"
             value = self.fresh(kind, name)
             not_null = column.not_null or (column.level == 0 and column.name in self.not_null)
             null = FALSE if not_null else self.fresh("boolean", f"{name} is null")
             limit = RANGES.get(column.type)
             if limit is not None:
-                self.constraints += [smt.ordered("<", value, limit), smt.ordered(">=", value, -limit)]
+                self.constraints += [
+                    smt.ordered("<", value, smt.literal(limit)),
+                    smt.ordered(">=", value, smt.literal(-limit)),
+                ]
             self.columns[key] = Value(FALSE, null, value, kind)
         return self.columns[key]
 
@@ -189,20 +207,20 @@ class Encoder:
         """Text to integer, uuid or boolean: a function of the text, an error where the text is not one."""
         kind = kind_of(type_name)
         self.parsed[kind, type_name] = None
-        parsed = smt.function(f"parse {kind}", to_truth=kind == "boolean")(value.value)
-        valid = smt.function(f"valid {type_name}", to_truth=True)(value.value)
+        parsed = smt.function(f"parse {kind}", sort_of(kind), value.value)
+        valid = smt.function(f"valid {type_name}", "Bool", value.value)
         result = self.strict([value], parsed, kind)
         wrong = smt.conjunction([value.is_known, smt.negation(valid)])
         return replace(result, error=smt.disjunction([result.error, wrong]))
 
     def print(self, value: Value) -> Value:
         """Integer or uuid to text: reading it back gives the value, so different values print differently."""
-        printed = smt.function(f"print {value.kind}")(value.value)
-        self.constraints.append(smt.equal(smt.function(f"parse {value.kind}")(printed), value.value))
+        printed = smt.function(f"print {value.kind}", "Int", value.value)
+        self.constraints.append(smt.equal(smt.function(f"parse {value.kind}", "Int", printed), value.value))
         self.constraints.append(smt.negation(smt.equal(printed, self.text(""))))
         types = ("smallint", "integer", "bigint") if value.kind == "integer" else ("uuid",)
         for name in types[-1:]:  # the widest type reads every printed value
-            self.constraints.append(smt.function(f"valid {name}", to_truth=True)(printed))
+            self.constraints.append(smt.function(f"valid {name}", "Bool", printed))
         for name in types:
             self.parsed[value.kind, name] = None
         return self.strict([value], printed, "text")
@@ -293,7 +311,11 @@ class Encoder:
         return self.encode(e.Or(items) if in_list.any else e.And(items), row)
 
     def any_array(self, any_array: e.AnyArray, row: Row) -> Value:
-        array = self.encode(any_array.array, row)
+        found = any_array.array
+        if isinstance(found, e.Subquery) and found.plain and found.kind == "array" and found.target and any_array.any:
+            test = e.Compare(any_array.operator, any_array.operand, found.target, any_array.exact, strict=False)
+            return self.encode(replace(found, kind="any", test=test, type="boolean"), row)
+        array = self.encode(found, row)
         return self.unknown("a comparison with the elements of an array", "boolean", [array], strict=True)
 
     def json(self, json: e.Json, row: Row) -> Value:
@@ -314,44 +336,10 @@ class Encoder:
         operands = self.all(call.arguments, row)
         return self.unknown(f"the function {call.name}", kind_of(call.type), operands, call.strict)
 
-    def subquery(self, subquery: e.Subquery, row: Row) -> Value:
-        kind = kind_of(subquery.type)
-        if not subquery.plain or subquery.kind in ("all", "array"):
-            return self.unknown("a subquery", kind)
-        if not subquery.relations:
-            return self._without_relations(subquery, row, kind)
-        self.fresh_count += 1
-        inner = Row(row.label, {**row.witnesses, subquery.query: f"witness {self.fresh_count}"})
-        result = self.unknown("a subquery", kind)
-        if subquery.kind == "exists" and self.opaque == "any":
-            result = replace(result, null=FALSE)
-        premise = result.is_known if subquery.kind == "scalar" else result.is_true
-        conclusions = [self.condition(x, inner).is_true for x in (subquery.condition, subquery.test) if x is not None]
-        if subquery.kind == "scalar" and subquery.target is not None:
-            target = self.encode(subquery.target, inner)
-            conclusions.append(target.is_known)
-            if target.kind == kind:
-                conclusions.append(smt.equal(target.value, result.value))
-        self.constraints.append(smt.implication(premise, smt.conjunction(conclusions)))
-        return result
-
-    def _without_relations(self, subquery: e.Subquery, row: Row, kind: str) -> Value:
-        """``(SELECT expression WHERE condition)``: one row or none."""
-        condition = None if subquery.condition is None else self.condition(subquery.condition, row)
-        met, failed = (TRUE, FALSE) if condition is None else (condition.is_true, condition.error)
-        match subquery.kind:
-            case "exists":
-                return Value(failed, FALSE, met, kind)
-            case "scalar" if subquery.target is not None:
-                value = self.encode(subquery.target, row)
-                empty = smt.conjunction([smt.negation(failed), smt.negation(met)])
-                error = smt.disjunction([failed, smt.conjunction([met, value.error])])
-                return Value(error, smt.disjunction([empty, value.null]), value.value, value.kind)
-            case "any" if subquery.test is not None and subquery.condition is None:
-                return self.encode(subquery.test, row)
-        return self.unknown("a subquery", kind)
-
     def opaque_part(self, opaque: e.Opaque, _: Row) -> Value:
+        if opaque.why == RAISES.why:
+            kind = kind_of(opaque.type)
+            return Value(TRUE, FALSE, self.fresh(kind), kind)
         return self.unknown(opaque.why, kind_of(opaque.type))
 
     def facts(self) -> list[Term]:
@@ -361,7 +349,7 @@ class Encoder:
         for kind, type_name in self.parsed:
             for text in self.texts:
                 known += parsing(kind, type_name, text)
-        return [*self.constraints, *known]
+        return [*self.constraints, *known, *lookups.facts(self)]
 
 
 def _reads_session(call: e.Call) -> bool:
@@ -392,6 +380,6 @@ _HANDLERS: Mapping[type, _Handler] = {
     e.AnyArray: Encoder.any_array,  # type: ignore[dict-item]
     e.Json: Encoder.json,  # type: ignore[dict-item]
     e.Call: Encoder.call,  # type: ignore[dict-item]
-    e.Subquery: Encoder.subquery,  # type: ignore[dict-item]
+    e.Subquery: lookups.subquery,  # type: ignore[dict-item]
     e.Opaque: Encoder.opaque_part,  # type: ignore[dict-item]
 }

@@ -13,15 +13,17 @@ not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, comparisons, renumbered, subquery_relations, walk
-from rlsaudit.catalog.model import COMMANDS, Catalog, Column, Command, Policy, Relation
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.prove.judge import Bound, Question, Result, Side, Verdict, judge
+from rlsaudit.prove.goals import Side, Witness
+from rlsaudit.prove.judge import Bound, Question, Result, Verdict, judge
+from rlsaudit.prove.tables import Key, Reader, anonymous, anonymous_key, combined, key_of
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
 _SIDES: dict[Command, tuple[Side, ...]] = {
@@ -30,6 +32,7 @@ _SIDES: dict[Command, tuple[Side, ...]] = {
     "UPDATE": ("old", "new"),
     "DELETE": ("old",),
 }
+_WRITES: tuple[Command, ...] = ("INSERT", "UPDATE")
 _ROWS = {
     "SELECT": "rows that a session sees",
     "INSERT": "rows that a session may create",
@@ -49,17 +52,19 @@ class Proof:
     reason: str
     """Why, in a sentence; for ``refuted`` with the rows and settings that the solver found."""
     goal: str
+    witness: Witness | None = None
+    """Of ``refuted``; relations by OID, 0 for this one."""
 
 
 def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[Proof, ...]:
-    """One Proof for each tenant relation with a key column of its own × application role that row security
-    binds × command, in catalog order."""
+    """One Proof for each tenant relation whose key is known × application role that row security binds × command, in
+    catalog order."""
     answers: dict[Question, Result] = {}
-    asked: list[tuple[Proof, Question]] = []
+    asked: list[_Asked] = []
     compared = _tenant_settings(catalog, tenancy)
     for oid in tenancy.tenant_data():
         classified, relation = tenancy.of(oid), catalog.relation(oid)
-        key = relation.column(classified.key) if classified.key and not classified.path else None
+        key = key_of(catalog, classified)
         if key is None or not relation.holds_rows:
             continue
         for role in tenancy.roles:
@@ -67,29 +72,92 @@ def prove(catalog: Catalog, tenancy: Tenancy, visibility: Visibility) -> tuple[P
                 continue
             subject = _Subject(catalog, tenancy, visibility, classified, relation, key, role, compared)
             for command in COMMANDS:
-                question, names = _anonymous(subject.question(command))
-                if question not in answers:
-                    answers[question] = judge(question)
-                result = answers[question]
-                for placeholder, name in names.items():
-                    result = replace(result, reason=result.reason.replace(placeholder, name))
-                goal = f"all {_ROWS[command]} have one {key.name}; there are none while the context is missing"
-                asked.append((Proof(oid, role.oid, command, result.verdict, result.reason, goal), question))
-    return _one_context(asked)
+                asked.append(_answer(subject, command, answers))
+    return _one_context(_protected(asked, catalog, visibility))
 
 
-def _anonymous(question: Question) -> tuple[Question, dict[str, str]]:
-    """The question without the identity of the relations it reads through, and the names to put back into answers.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    proof: Proof
+    context: frozenset[str]
+    relies: tuple[int, ...]
+    """Relations of members that the proof rests on."""
+
+
+def _answer(subject: _Subject, command: Command, answers: dict[Question, Result]) -> _Asked:
+    exact = subject.question(command)
+    question, oids = _anonymous(exact)
+    if question not in answers:
+        answers[question] = judge(question)
+    result = answers[question]
+    reason = result.reason
+    for name, (placeholder, _) in zip(exact.world.names, question.world.tables, strict=True):
+        reason = reason.replace(_placeholder(placeholder), name)
+    key = exact.key.name if not exact.key.hops else f"{exact.key.name} by way of a foreign key"
+    goal = f"all {_ROWS[command]} have one {key}; there are none while the context is missing"
+    if result.relies:
+        goal = f"all {_ROWS[command]} are of tenants of the acting user; there are none while the context is missing"
+    witness = result.witness
+    if witness is not None:
+        rows = tuple((label, oids.get(number, 0), columns) for label, number, columns in witness.rows)
+        witness = replace(witness, rows=rows)
+    proof = Proof(subject.relation.oid, subject.role.oid, command, result.verdict, reason, goal, witness)
+    return _Asked(proof, exact.context, tuple(oids[number] for number in result.relies))
+
+
+def _anonymous(question: Question) -> tuple[Question, Mapping[int, int]]:
+    """The question without the identity of the relations it is about, and what its numbers stand for.
 
     A thousand tables whose policies look up as many parents ask the same thing.
     """
-    if not question.through:
+    oids = [oid for oid, _ in question.world.tables]
+    if not oids:
         return question, {}
-    oids = sorted({oid for _, predicate in question.bounds for oid in subquery_relations(predicate)})
-    numbers = {oid: -1 - rank for rank, oid in enumerate(oids)}
-    names = {f"\x00{rank}\x00": name for rank, name in enumerate(question.through)}
+    numbers = {oid: rank - len(oids) for rank, oid in enumerate(oids)}
+    names = tuple(_placeholder(number) for number in numbers.values())
+    through = tuple(names[question.world.names.index(name)] for name in question.through)
     bounds = tuple((side, renumbered(predicate, numbers)) for side, predicate in question.bounds)
-    return replace(question, bounds=bounds, through=tuple(names)), names
+    world = anonymous(question.world, numbers, names)
+    key = anonymous_key(question.key, numbers)
+    return replace(question, bounds=bounds, through=through, world=world, key=key), dict(
+        zip(numbers.values(), oids, strict=True)
+    )
+
+
+def _placeholder(number: int) -> str:
+    return f"\x00{number}\x00"
+
+
+def _protected(asked: list[_Asked], catalog: Catalog, visibility: Visibility) -> list[_Asked]:
+    """The answers, less proofs that rest on rows of members which the role may write as it likes.
+
+    A relation of members may rest on itself: whoever is a member may make others members.
+    """
+    while True:
+        verdicts = {(a.proof.relation, a.proof.role, a.proof.command): a.proof.verdict for a in asked}
+        kept = [_on_protected(one, catalog, visibility, verdicts) for one in asked]
+        if kept == asked:
+            return kept
+        asked = kept
+
+
+def _on_protected(
+    one: _Asked, catalog: Catalog, visibility: Visibility, verdicts: Mapping[tuple[int, int, Command], Verdict]
+) -> _Asked:
+    role = one.proof.role
+    for oid in one.relies if one.proof.verdict == "proven" else ():
+        relation = catalog.relation(oid)
+        for command in _WRITES:
+            verdict = verdicts.get((oid, role, command), "refuted")
+            if not visibility.may(role, relation, command) or verdict == "proven":
+                continue
+            if verdict == "refuted":
+                why = f"rows are bounded through {relation.qualified}, to which {command} is open"
+                return replace(one, proof=replace(one.proof, verdict="unknown", reason=why))
+            note = f" (what {command} makes of {relation.qualified} is not proven)"
+            if note not in one.proof.reason:
+                one = replace(one, proof=replace(one.proof, reason=one.proof.reason + note))
+    return one
 
 
 def _tenant_settings(catalog: Catalog, tenancy: Tenancy) -> frozenset[str]:
@@ -117,18 +185,19 @@ def _indirect(expression: Expression) -> bool:
     )
 
 
-def _one_context(asked: list[tuple[Proof, Question]]) -> tuple[Proof, ...]:
+def _one_context(asked: list[_Asked]) -> tuple[Proof, ...]:
     """The proofs, less those that bind rows to other settings than as many of the role's other proofs do: one
     tenant, but perhaps another one than the session acts for."""
     usual: dict[int, Counter[frozenset[str]]] = {}
-    for proof, question in asked:
-        if proof.verdict == "proven" and question.context:
-            usual.setdefault(proof.role, Counter())[question.context] += 1
-    return tuple(_unless_alone(proof, question.context, usual.get(proof.role, Counter())) for proof, question in asked)
+    for one in asked:
+        if one.proof.verdict == "proven" and one.context and not one.relies:
+            usual.setdefault(one.proof.role, Counter())[one.context] += 1
+    return tuple(_unless_alone(one, usual.get(one.proof.role, Counter())) for one in asked)
 
 
-def _unless_alone(proof: Proof, context: frozenset[str], usual: Counter[frozenset[str]]) -> Proof:
-    if proof.verdict != "proven" or not context:
+def _unless_alone(one: _Asked, usual: Counter[frozenset[str]]) -> Proof:
+    proof, context = one.proof, one.context
+    if proof.verdict != "proven" or not context or one.relies:
         return proof
     for other, count in usual.most_common():
         if count >= usual[context] and not other & context:
@@ -146,7 +215,7 @@ class _Subject:
     visibility: Visibility
     classified: Classified
     relation: Relation
-    key: Column
+    key: Key
     role: ApplicationRole
     tenant_settings: frozenset[str]
     """Settings that some policy compares with a tenant key; others may say which user acts."""
@@ -161,15 +230,16 @@ class _Subject:
         relations = (catalog.find_relation(oid) for oid in sorted(through))
         return Question(
             bounds=bounds,
-            key=e.Column(self.key.name, self.key.number, 0, self.key.base_type, self.key.not_null, 1),
+            key=self.key,
             role=self.role.name if reads_role else None,
             null_allowed=self.classified.shared_rows and command == "SELECT",
-            constrained=self._constrained("check", "foreign key") or bool(self.key.domain_checks),
+            constrained=self._constrained("check", "foreign key") or self._checked(),
             guarded=self._guard(command),
             principals=self._principals(predicates),
             context=context,
             defaults=context & self._defaults(),
             through=tuple(relation.qualified for relation in relations if relation is not None),
+            world=Reader(catalog, self.tenancy, self.visibility, self.role).world(self.key, self.relation, predicates),
         )
 
     def _bounds(self, command: Command) -> tuple[Bound, ...]:
@@ -177,7 +247,8 @@ class _Subject:
         sides = _SIDES[command]
         if command == "UPDATE":
             updatable = self.visibility.columns(self.role.oid, self.relation, "UPDATE")
-            if updatable and self.key.name not in updatable:
+            fixed = {column.name for column in (self.key.hops[0].columns if self.key.hops else (self.key.column,))}
+            if updatable and not fixed & set(updatable):
                 sides = ("old",)  # the new row keeps the old one's key
         bounds = [(side, combined(self.catalog, policies, side)) for side in sides]
         if any(side == "old" and predicate is None for side, predicate in bounds):
@@ -193,7 +264,11 @@ class _Subject:
         for trigger in self.catalog.triggers_of(self.relation.oid):
             if trigger.row_level and trigger.enabled != "disabled" and command in trigger.events:
                 return f"the trigger {trigger.name}"
-        return "a CHECK constraint" if self._constrained("check") or self.key.domain_checks else ""
+        return "a CHECK constraint" if self._constrained("check") or self._checked() else ""
+
+    def _checked(self) -> bool:
+        column = self.relation.column_number(self.key.number)
+        return column is not None and bool(column.domain_checks)
 
     def _principals(self, predicates: list[Expression]) -> tuple[e.Column, ...]:
         named = self.tenancy.principal_columns.get(self.relation.oid, ())
@@ -213,24 +288,3 @@ class _Subject:
             for setting in self.catalog.settings
             if setting.role in (0, self.role.oid) and setting.database in ("", database) and setting.value
         )
-
-
-def combined(catalog: Catalog, policies: Iterable[Policy], side: Side) -> Expression | None:
-    """The condition that the server applies: permissive policies ORed, restrictive ones ANDed; None admits no
-    row.
-
-    New rows are held against WITH CHECK, or USING where there is none.  A policy without either bounds
-    nothing.
-    """
-    permissive: list[Expression] = []
-    restrictive: list[Expression] = []
-    for policy in policies:
-        predicate = policy_predicate(catalog, policy, "check") if side == "new" else None
-        if predicate is None:
-            predicate = policy_predicate(catalog, policy, "using")
-        if predicate is not None:
-            (permissive if policy.permissive else restrictive).append(predicate)
-    if not permissive:
-        return None
-    allowed = permissive[0] if len(permissive) == 1 else e.Or(tuple(permissive))
-    return e.And((allowed, *restrictive)) if restrictive else allowed

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from rlsaudit.prove import smt
@@ -52,11 +51,19 @@ class Row:
     """A row under test and, inside subqueries, the witness rows by query number."""
 
     label: str
-    witnesses: Mapping[int, str] = field(default_factory=dict)
+    witnesses: tuple[tuple[int, str], ...] = ()
+
+    def witness(self, query: int) -> str:
+        """The label of a subquery's witness, or nothing."""
+        return next((label for number, label in reversed(self.witnesses) if number == query), "")
 
 
 def kind_of(type_name: str) -> str:
     return _KINDS.get(type_name, type_name)
+
+
+def sort_of(kind: str) -> smt.Sort:
+    return "Bool" if kind == "boolean" else "Int"
 
 
 def text_number(text: str) -> int:
@@ -74,14 +81,14 @@ def number_text(number: int) -> str | None:
 
 def parsing(kind: str, type_name: str, text: str) -> list[Term]:
     term = smt.literal(text_number(text))
-    valid = smt.function(f"valid {type_name}", to_truth=True)(term)
+    valid = smt.function(f"valid {type_name}", "Bool", term)
     read = _read(kind, type_name, text)
     if read == "unknown":
         return []
     if read is None:
         return [smt.negation(valid)]
-    parse = smt.function(f"parse {kind}", to_truth=kind == "boolean")
-    return [valid, smt.equal(parse(term), smt.literal(read))]
+    parsed = smt.function(f"parse {kind}", sort_of(kind), term)
+    return [valid, smt.equal(parsed, smt.literal(read))]
 
 
 def _read(kind: str, type_name: str, text: str) -> int | bool | Literal["unknown"] | None:

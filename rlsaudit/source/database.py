@@ -1,4 +1,4 @@
-"""Making a database that behaves like another: its locale, and the settings that CREATE DATABASE does not copy."""
+"""Making a database that behaves like another: its locale, and what CREATE DATABASE does not copy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ FROM pg_catalog.pg_db_role_setting s
 JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase AND d.datname = %s
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
 CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (setting)
+"""
+_RIGHTS = """
+SELECT o.rolname, COALESCE(g.rolname, ''), a.grantee = 0, a.privilege_type, a.is_grantable
+FROM pg_catalog.pg_database d
+JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
+CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
+LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+WHERE d.datname = %s AND (g.oid IS NOT NULL OR a.grantee = 0)
 """
 # Names of the columns differ by version; as a document they can be asked for one by one.
 _LOCALE = """
@@ -36,12 +44,13 @@ def like_current(connection: Connection) -> sql.Composable:
 
 
 def settle(connection: Connection, template: str) -> None:
-    """Give the session's database, a copy of ``template``, the settings of that one, and no event triggers.
+    """Give the session's database, a copy of ``template``, the owner, privileges and settings of that one, and no event triggers.
 
     What an event trigger does when something is created is the schema's business when it is loaded, not the probe's.
     Raises psycopg.Error.
     """
     name = sql.Identifier(connection.info.dbname)
+    _entitle(connection, name, template)
     for role, everybody, setting in connection.execute(_SETTINGS, (template,)).fetchall():
         parameter, _, value = str(setting).partition("=")
         whose = sql.SQL("DATABASE {}").format(name)
@@ -57,3 +66,16 @@ def settle(connection: Connection, template: str) -> None:
             continue  # a parameter that no session may set; the database that is copied got it at its start alone
     for (trigger,) in connection.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
         connection.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(str(trigger))))
+
+
+def _entitle(connection: Connection, name: sql.Identifier, template: str) -> None:
+    """Who may do what in the database: without its REVOKE TEMP everybody could make temporary tables again."""
+    rights = connection.execute(_RIGHTS, (template,)).fetchall()
+    for owner in {str(owner) for owner, *_ in rights}:
+        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(owner)))
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+    for _, role, everybody, privilege, grantable in rights:
+        whom = sql.SQL("PUBLIC") if everybody else sql.Identifier(str(role))
+        option = sql.SQL(" WITH GRANT OPTION" if grantable and not everybody else "")
+        statement = sql.SQL("GRANT {} ON DATABASE {} TO {}{}")
+        connection.execute(statement.format(sql.SQL(str(privilege)), name, whom, option))

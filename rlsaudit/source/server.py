@@ -203,7 +203,11 @@ class ScratchServer:
         """
         text = script.read_text(encoding="utf-8") if isinstance(script, Path) else script
         options = ["-X", "-q", "-v", "ON_ERROR_STOP=0", "--no-password", "--dbname", self._address(dbname)]
-        code, output, _ = self.run([self.binary("psql"), *options], timeout=timeout, stdin=text, merge=True)
+        psql = self.binary("psql")
+        path = f"{Path(psql).parent}:{process.clean_environment()['PATH']}"  # a script may start another psql
+        code, output, _ = self.run(
+            [psql, *options], timeout=timeout, stdin=text, environment={"PATH": path}, merge=True
+        )
         return code, output
 
     def run(

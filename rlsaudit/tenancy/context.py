@@ -21,6 +21,8 @@ _SETS = re.compile(
     re.IGNORECASE,
 )
 _READS = re.compile(r"current_setting\s*\(\s*E?'([^']+)'", re.IGNORECASE)
+_OF_CLIENTS = frozenset({"application_name"})
+"""Parameters of the server's own that a client fills with a text of its choice."""
 _PERSONAS = 6
 _SETTERS = 6
 _NAMES_SOMEBODY = ("uuid", "text", "character varying", "name", "smallint", "integer", "bigint", "numeric")
@@ -69,7 +71,11 @@ def _values(catalog: Catalog, reading: Reading, keys: Keys) -> dict[Source, tupl
         for column in relation.columns:
             found = _READS.findall(column.default or "")
             sources.update(Source(name.lower()) for name in found if name.lower() not in known)
-    return {source: _options(catalog, source, reading, keys) for source in sources if "." in source.setting}
+    return {
+        source: _options(catalog, source, reading, keys)
+        for source in sources
+        if "." in source.setting or (source.setting in _OF_CLIENTS and source in keys.tenant_sources)
+    }
 
 
 def _trusted(catalog: Catalog) -> tuple[int, ...]:

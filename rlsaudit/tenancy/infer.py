@@ -19,11 +19,15 @@ from rlsaudit.tenancy.classes import classify
 from rlsaudit.tenancy.context import infer_context
 from rlsaudit.tenancy.keys import Keys, find_keys
 from rlsaudit.tenancy.logins import settle, with_logins
+from rlsaudit.tenancy.lookalikes import lookalikes
 from rlsaudit.tenancy.model import Classified, Context, RelationClass, Seeding, Tenancy
 from rlsaudit.tenancy.roles import application_roles
+from rlsaudit.tenancy.session_rows import session_rows, with_rows
 from rlsaudit.tenancy.sources import Reading, Source, read
 
 _KEY_TYPES = ("uuid", "smallint", "integer", "bigint", "numeric")
+_NOBODY = re.compile(r"[-0]*|-1|\W*|none|null|nobody|invalid|unset", re.IGNORECASE)
+"""What is set so that no tenant is meant."""
 _LISTED = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -59,11 +63,20 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     keys = find_keys(catalog, reading, declared.keys)
     roles, notes = application_roles(catalog, visibility, keys.columns, declared.roles)
     role_oids = tuple(role.oid for role in roles)
-    classes = classify(catalog, reading, keys, role_oids, visibility, _declared(catalog, declared.relations))
+    stored = session_rows(catalog, role_oids, visibility)
+    known = _declared(catalog, declared.relations)
+    if stored is not None:
+        why = f"holds the context of sessions, written by {stored.setter.signature}"
+        known.setdefault(stored.relation.oid, Classified(stored.relation.oid, "infrastructure", why))
+    classes = classify(catalog, reading, keys, role_oids, visibility, known)
     inferred = infer_context(catalog, reading, keys, role_oids, visibility)
+    inferred = with_rows(inferred, stored) if stored is not None else inferred
     inferred = with_logins(catalog, reading, keys, inferred)
     context = _completed(declared.context, inferred) if declared.context else inferred
+    key_type = _key_type(catalog, classes, keys)
     key_values = _key_values(catalog, keys)
+    if not context.login:  # what names a role has a role's name
+        key_values = tuple(dict.fromkeys((*key_values, *lookalikes(catalog, key_type))))
     user_type = _user_type(catalog, reading, keys, classes)
     if context.login:
         roles, existing, said = settle(catalog, visibility, keys, reading, context.login, roles)
@@ -71,7 +84,7 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     return Tenancy(
         relations=classes,
         key_columns=keys.names,
-        key_type=_key_type(catalog, classes, keys),
+        key_type=key_type,
         user_type=user_type,
         registry=keys.registry,
         principal_columns=_able(catalog, user_type, _principal_columns(catalog, reading, keys, classes)),
@@ -101,6 +114,8 @@ def _completed(declared: Context, inferred: Context) -> Context:
 
 
 def _seeding(catalog: Catalog, seeding: Seeding) -> Seeding:
+    if not seeding.values:
+        return seeding
     known = {f"{relation.qualified}.{column.name}" for relation in catalog.relations for column in relation.columns}
     for name in seeding.values:
         if name not in known:
@@ -255,8 +270,13 @@ def _referenced_users(catalog: Catalog, found: dict[int, set[str]]) -> None:
 
 
 def _key_values(catalog: Catalog, keys: Keys) -> tuple[str, ...]:
-    """Values of list partitions by the tenant key: only tenants with a partition can have rows."""
+    """Values of list partitions by the tenant key: only tenants with a partition can have rows.  And what functions, roles
+    and databases set the context to: whose rows that shows only rows of that tenant can tell."""
     values: list[str] = []
+    stored = [setting.partition("=")[::2] for f in catalog.functions for setting in f.settings]
+    for name, value in (*stored, *((s.name, s.value) for s in catalog.settings)):
+        if Source(name.lower()) in keys.tenant_sources and not _NOBODY.fullmatch(value):
+            values.append(value)
     for relation in catalog.relations:
         for oid in relation.parents if relation.is_partition else ():
             parent, key = catalog.find_relation(oid), keys.columns.get(oid)

@@ -41,7 +41,7 @@ def find_keys(catalog: Catalog, reading: Reading, declared: tuple[str, ...] = ()
         tenant_sources -= user_sources
     columns: dict[int, tuple[str, str]] = {}
     for relation in catalog.relations:
-        if found := _key_of(relation, reading, (*declared, name), tenant_sources):
+        if found := _key_of(relation, reading, (*declared, name), tenant_sources, declared=bool(declared)):
             columns[relation.oid] = found
     registry = _registry(catalog, columns, name)
     if registry is not None:
@@ -137,9 +137,11 @@ def _names_a_row(source: Source, reading: Reading, columns: Mapping[int, tuple[s
 
 
 def _key_of(
-    relation: Relation, reading: Reading, names: tuple[str, ...], sources: frozenset[Source]
+    relation: Relation, reading: Reading, names: tuple[str, ...], sources: frozenset[Source], *, declared: bool
 ) -> tuple[str, str] | None:
-    for name in names:
+    # Every relation has an ``id``; it is the key of those alone whose policies compare it.
+    telling = [name for name in names if declared or name != "id"]
+    for name in telling:
         if relation.column(name) is not None and relation.kind != "sequence":
             return name, f"column {name}"
     for use in reading.uses_of(relation.oid):
@@ -147,7 +149,7 @@ def _key_of(
         if use.source in sources and use.column and not other_user:
             return use.column, f"policies hold {use.column} against {use.source}"
     # The same name in another spelling: customerId beside customer_id.
-    folded = {name.replace("_", "").lower() for name in names}
+    folded = {name.replace("_", "").lower() for name in telling}
     for column in relation.columns if relation.holds_rows else ():
         if column.name.replace("_", "").lower() in folded:
             return column.name, f"column {column.name}, another spelling of {names[0]}"

@@ -123,7 +123,7 @@ class Tenancy:
     attributes: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     """Relation OID → columns that policies compare with other context (a region, say), and the value it is given."""
     key_values: tuple[str, ...] = ()
-    """Tenant keys that the schema itself names (list partitions, say); seeding must use these."""
+    """Tenant keys that the schema names (list partitions, say) or whose comparison it gets wrong; seeding uses these."""
     context: Context = Context()
     seeding: Seeding = field(default_factory=Seeding)
     roles: tuple[ApplicationRole, ...] = ()

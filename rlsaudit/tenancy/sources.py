@@ -26,12 +26,18 @@ from rlsaudit.catalog.expression import (
     Setting,
     Subquery,
     children,
+    model,
+    relations_read,
     walk,
 )
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings_read
 
 ROLE = "current_user"
+_SEARCHES = frozenset(
+    {"position", "strpos", "starts_with", "regexp_count", "regexp_like", "array_position", "array_positions"}
+)
+"""Functions of two arguments that look for one in the other."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,6 +103,29 @@ class Reading:
         return {oid: tuple(uses) for oid, uses in found.items()}
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What one condition of a policy says."""
+
+    relation: int
+    read: tuple[int, ...]
+    uses: tuple[Use, ...]
+    lookups: tuple[Lookup, ...]
+    nullable: tuple[str, ...]
+    sources: frozenset[Source]
+    consulted: frozenset[int]
+
+    def of(self, relation: int, read: tuple[int, ...]) -> _Said:
+        """The same of a condition that differs in the relations only that it stands on and reads."""
+        moved = {self.relation: relation, **dict(zip(self.read, read, strict=True))}
+        uses = [
+            Use(use.source, moved[use.relation], use.column, use.constant, relation, use.direct) for use in self.uses
+        ]
+        lookups = [Lookup(relation, one.column, moved[one.through], one.through_column) for one in self.lookups]
+        consulted = frozenset([moved[oid] for oid in self.consulted])
+        return _Said(relation, read, tuple(uses), tuple(lookups), self.nullable, self.sources, consulted)
+
+
 def read(catalog: Catalog) -> Reading:
     """Read every policy of the catalog; pure, and silent about what it does not understand."""
     uses: list[Use] = []
@@ -104,43 +133,46 @@ def read(catalog: Catalog) -> Reading:
     nullable: set[tuple[int, str]] = set()
     sources: set[Source] = set()
     consulted: set[int] = set()
-    alike: dict[int, tuple[list[Use], list[str]]] = {}
+    alike: dict[int, _Said] = {}
     for policy in catalog.policies:
         for which in ("using", "check"):
             expression = policy_predicate(catalog, policy, which)
             if expression is None:
                 continue
-            known = alike.get(id(expression))
+            known = alike.get(id(model(expression)))
             if known is not None:
-                uses.extend(
-                    Use(use.source, policy.relation, use.column, use.constant, policy.relation, use.direct)
-                    for use in known[0]
-                )
-                nullable.update((policy.relation, name) for name in known[1])
-                continue
-            before = len(uses)
-            sources.update(_sources(catalog, expression))
-            for part, scope in _scoped(expression, ()):
-                uses.extend(_uses(catalog, part, policy.relation, scope))
-                lookups.extend(_lookups(catalog, part, policy.relation, scope))
-                if (
-                    isinstance(part, NullTest)
-                    and part.is_null
-                    and isinstance(part.argument, Column)
-                    and part.argument.level == 0
-                ):
-                    nullable.add((policy.relation, part.argument.name))
-                if isinstance(part, Call) and part.user and part.inlined is None:
-                    uses.extend(_in_source(catalog, part.function, policy.relation))
-                if isinstance(part, Subquery):
-                    consulted.update(oid for oid in part.relations if oid != policy.relation)
-            if not any(
-                isinstance(part, Subquery) or (isinstance(part, Call) and part.user) for part in walk(expression)
-            ):
-                tested = [part.argument for part in walk(expression) if isinstance(part, NullTest) and part.is_null]
-                names = [one.name for one in tested if isinstance(one, Column) and one.level == 0]
-                alike[id(expression)] = (uses[before:], names)
+                said = known.of(policy.relation, relations_read(expression))
+            else:
+                said = _said(catalog, expression, policy.relation)
+                # What functions read is the same wherever they are called.
+                if not any(isinstance(part, Call) and part.user for part in walk(expression)):
+                    alike[id(model(expression))] = said
+            uses.extend(said.uses)
+            lookups.extend(said.lookups)
+            nullable.update((policy.relation, name) for name in said.nullable)
+            sources.update(said.sources)
+            consulted.update(said.consulted)
     return Reading(tuple(uses), tuple(lookups), frozenset(nullable), frozenset(sources), frozenset(consulted))
+
+
+def _said(catalog: Catalog, expression: Expression, relation: int) -> _Said:
+    uses: list[Use] = []
+    lookups: list[Lookup] = []
+    nullable: list[str] = []
+    consulted: set[int] = set()
+    for part, scope in _scoped(expression, ()):
+        uses.extend(_uses(catalog, part, relation, scope))
+        lookups.extend(_lookups(catalog, part, relation, scope))
+        match part:
+            case NullTest(argument=Column(level=0) as column, is_null=True):
+                nullable.append(column.name)
+            case Call(user=True, inlined=None):
+                uses.extend(_in_source(catalog, part.function, relation))
+            case Subquery():
+                consulted.update(oid for oid in part.relations if oid != relation)
+    sources = frozenset(_sources(catalog, expression))
+    read = relations_read(expression)
+    return _Said(relation, read, tuple(uses), tuple(lookups), tuple(nullable), sources, frozenset(consulted))
 
 
 def _scoped(expression: Expression, scope: tuple[int, ...]) -> Iterator[tuple[Expression, tuple[int, ...]]]:
@@ -163,6 +195,9 @@ def _pairs(part: Expression) -> Iterator[tuple[Expression, Expression]]:
         case AnyArray():
             yield part.operand, part.array
             yield part.array, part.operand
+        case Call(user=False, arguments=(one, other)) if part.name in _SEARCHES:
+            yield one, other
+            yield other, one
         case _:
             return
 
@@ -177,8 +212,15 @@ def _uses(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple
             yield from (
                 Use(source, place, column.name, None, policy_relation, source in valued) for source in found if place
             )
-        elif isinstance(constant := _unwrapped(side), Constant) and constant.value is not None:
+        elif (
+            isinstance(constant := _unwrapped(side), Constant) and constant.value is not None and not _searching(other)
+        ):
             yield from (Use(source, policy_relation, "", constant.value, policy_relation) for source in found)
+
+
+def _searching(side: Expression) -> bool:
+    """Whether a number is asked of a search: nothing of the source is held against it then."""
+    return any(isinstance(part, Call) and not part.user and part.name in _SEARCHES for part in walk(side))
 
 
 def _in_source(catalog: Catalog, function: int, policy_relation: int) -> Iterator[Use]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _PREFIX = re.compile(r"^(p|in|arg|new|current|cur|my|the|x|app|a|v)_+")
 _TENANT = re.compile(
@@ -36,10 +37,12 @@ def _bare(name: str) -> str:
     return snake
 
 
+@lru_cache(maxsize=65536)
 def tenant_like(name: str) -> bool:
     return bool(_TENANT.match(_bare(name)))
 
 
+@lru_cache(maxsize=65536)
 def user_like(name: str) -> bool:
     return bool(_USER.match(_bare(name)))
 

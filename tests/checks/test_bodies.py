@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,10 @@ from rlsaudit.checks._query import queries
 from rlsaudit.checks._sql import parse
 from rlsaudit.checks._statements import statements
 
+from rlsaudit.catalog.load import load_catalog
+from rlsaudit.check import run_checks
 from rlsaudit.finding import at_least
+from rlsaudit.tenancy.infer import Declared, infer
 
 Make = Callable[..., Any]
 ME = "NULLIF(current_setting('app.tenant_id', true), '')::int"
@@ -358,3 +362,23 @@ def test_a_function_that_the_application_may_replace(schema: Make, use: str, fou
 def test_broken_text_is_no_crash(text: str) -> None:
     queries(parse(text))
     statements(text, "plpgsql")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["INSERT INTO a VALUES (1); ", "+-", "((", "f(", "$a$ $b$ ", "SELECT 1 FROM a WHERE EXISTS (", "JOIN b ON a.x = b.x ",
+     "AND (a = b OR c = d) ", "IF a THEN "],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [15_000, 1_000_000])
+def test_an_absurd_body_costs_little_and_is_still_told(schema: Make, piece: str, size: int) -> None:
+    body = f"SELECT * INTO a FROM public.invoices {piece * (size // len(piece))}; RETURN;"
+    made = schema(
+        f"{SOUND} SET check_function_bodies = off;" + ROWS.format(arguments="t int", language="plpgsql", body=body)
+    )
+    catalog = load_catalog(made.connection)
+    tenancy = infer(catalog, Declared(roles=("app",)))
+    started = time.process_time()
+    found = run_checks(catalog, tenancy)
+    assert time.process_time() - started < 2  # about half of one on a machine of its own
+    assert not [f.message for f in found if f.title == "Check crashed"]
+    assert [f.severity for f in found if f.check == "RLS302"] in (["critical"], ["high"])

@@ -12,6 +12,7 @@ from rlsaudit.checks._examples import PROTECTED, ROLES, SOUND, TENANT
 
 from rlsaudit import check as engine
 from rlsaudit.check import Check, Hit, Subject
+from rlsaudit.finding import Finding
 
 Make = Callable[..., Any]
 
@@ -20,8 +21,13 @@ def levels(made: Any, check: str) -> dict[str, str]:
     return {finding.object: finding.severity for finding in made.of(check)}
 
 
+def of_the_schema(made: Any) -> list[Finding]:
+    """Findings other than those of the server's version, which the tests run on several of."""
+    return [finding for finding in made.findings() if finding.check != "RLS701"]
+
+
 def test_a_sound_schema_has_notes_only_one_of_each_kind(schema: Make) -> None:
-    found = schema(SOUND).findings()
+    found = of_the_schema(schema(SOUND))
     assert {f.severity for f in found} <= {"info"}
     assert [f.check for f in found] == sorted({f.check for f in found})
 
@@ -46,9 +52,10 @@ def test_one_relation_is_reported_by_one_coverage_check(schema: Make) -> None:
 
 @pytest.mark.parametrize(
     ("grant", "expected"),
-    [("", "info"), ("GRANT keeper TO app;", "critical"), ("GRANT keeper TO app WITH INHERIT FALSE, SET TRUE;", "critical"),
-     ("GRANT keeper TO app WITH INHERIT TRUE, SET FALSE;", "critical"),
-     ("GRANT keeper TO app WITH INHERIT FALSE, SET FALSE;", "info")],
+    [("", "info"), ("GRANT keeper TO app;", "critical"),
+     pytest.param("GRANT keeper TO app WITH INHERIT FALSE, SET TRUE;", "critical", marks=pytest.mark.pg(16)),
+     pytest.param("GRANT keeper TO app WITH INHERIT TRUE, SET FALSE;", "critical", marks=pytest.mark.pg(16)),
+     pytest.param("GRANT keeper TO app WITH INHERIT FALSE, SET FALSE;", "info", marks=pytest.mark.pg(16))],
 )  # fmt: skip
 def test_missing_force_counts_by_who_can_be_the_owner(schema: Make, grant: str, expected: str) -> None:
     made = schema(SOUND + "ALTER TABLE invoices NO FORCE ROW LEVEL SECURITY;" + grant)
@@ -150,7 +157,7 @@ def test_fixes_quote_hostile_names(schema: Make) -> None:
         for finding in made.findings():
             if finding.fix:
                 made.execute(finding.fix)
-    assert not [f for f in made.findings() if f.severity != "info"]
+    assert not [f for f in of_the_schema(made) if f.severity != "info"]
 
 
 def test_a_check_that_raises_is_reported_and_the_rest_run(schema: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +167,7 @@ def test_a_check_that_raises_is_reported_and_the_rest_run(schema: Make, monkeypa
     checks = engine.registry()
     wrong = Check("RLS999", "Broken", "high", "", (), checks[0].examples, broken)
     monkeypatch.setattr(engine, "registry", lambda: (wrong, *checks))
-    found = schema(SOUND).findings()
+    found = of_the_schema(schema(SOUND))
     assert [(f.check, f.severity) for f in found if f.severity != "info"] == [("RLS999", "high")]
     assert "boom" in found[0].message and len(found) > 1
 

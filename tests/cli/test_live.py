@@ -28,6 +28,14 @@ CREATE VIEW shown WITH (security_invoker) AS SELECT * FROM notes;
 GRANT SELECT ON shown TO c_app;
 """
 
+MANY = """
+CREATE TABLE many_{0} (tenant_id integer NOT NULL, id integer, a text, b text, c integer, PRIMARY KEY (tenant_id, id));
+ALTER TABLE many_{0} ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everyone ON many_{0} FOR SELECT USING (true);
+CREATE POLICY own ON many_{0} USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')::integer));
+GRANT SELECT, INSERT, UPDATE, DELETE ON many_{0} TO c_app;
+"""
+
 
 def everything(live: ScratchServer) -> list[object]:
     """The whole cluster as pg_dumpall writes it, and what a dump does not hold."""
@@ -88,28 +96,113 @@ def test_a_sound_schema_has_no_leak(target, rlsaudit, tmp_path, way, sound) -> N
     assert everything(target) == before
 
 
+PHASES = ["attacking", "checking that the probe can see"]
+AFTERWARDS = """
+import os
+from rlsaudit.cli.main import main
+from rlsaudit.source.held import Held
+from rlsaudit.source.on_target import TargetScratch
+
+def late(clear, of):
+    def signalled(*arguments, **options):
+        if of in str(arguments):
+            os.kill(os.getpid(), {0})
+        return clear(*arguments, **options)
+    return signalled
+
+Held.cancel_safe, TargetScratch.drop_database = late(Held.cancel_safe, ""), late(TargetScratch.drop_database, "_world_")
+main()
+"""
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interruption_leaves_nothing(target, tmp_path, environment, way, number, leaky) -> None:
-    source = fill(target, leaky.read_text() + MORE)
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_interruption_leaves_nothing(target, tmp_path, environment, way, number, phase, leaky) -> None:
+    """What was found is written and none of it reads like a pass; on the target all is as it was."""
+    source = fill(target, leaky.read_text() + MORE + "".join(MANY.format(one) for one in range(30)))
     before = everything(target)
-    arguments = [sys.executable, "-m", "rlsaudit", "scan", source, way, "--budget", "30"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = [sys.executable, "-m", "rlsaudit", "scan", source, way, "--budget", "2"]
     with subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments, cwd=tmp_path, env={**environment, "TMPDIR": str(temporary)}, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        while "attacking" not in (line := process.stderr.readline()):
+        while phase not in (line := process.stderr.readline()):
             assert line, "it ended early"
-        time.sleep(0.2)
+        time.sleep(1 if phase == "attacking" else 0)  # the first leaks are found within that; the detector is quick
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
-    # A signal that comes when the attack is over ends the process as signals do; what matters is what is left behind.
-    assert process.returncode in (128 + number, -number), errors
-    if (
-        tmp_path / "rlsaudit-report" / "evidence.json"
-    ).exists():  # nothing is written before the first attack is judged
-        assert evidence(tmp_path)["verdict"] == "not trustworthy"
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    found = evidence(tmp_path)
+    leaks = [f for f in found["findings"] if f["check"] == "PROBE-READ"]
+    assert leaks, errors
+    assert found["verdict"] == "not trustworthy"
+    assert {cell["state"] for cell in found["cells"]} <= {"leak", "not covered", "no privilege"}
+    assert not any(leak["confirmed"] for leak in leaks)
+    assert "interrupted" in " ".join(found["reasons"])
     assert everything(target) == before
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_clearing_up_loses_nothing(target, tmp_path, environment, way, number, leaky) -> None:
+    source = fill(target, leaky.read_text())
+    before = everything(target)
+    arguments = [sys.executable, "-c", AFTERWARDS.format(int(number)), "scan", source, way, "--budget", "0.2"]
+    done = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 128 + number, done.stderr
+    found = evidence(tmp_path)
+    assert found["verdict"] == "exceptions"
+    assert any(f["check"] == "PROBE-READ" for f in found["findings"])
+    assert "interrupted when the verdict stood" in done.stderr
+    assert everything(target) == before
+
+
+SHADOWED = """
+CREATE ROLE c_app LOGIN; CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO c_app;
+CREATE TABLE shop.tenants (id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE shop.members (user_id uuid NOT NULL, tenant_id int NOT NULL REFERENCES shop.tenants, PRIMARY KEY (user_id, tenant_id));
+CREATE TABLE shop.notes (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES shop.tenants, body text NOT NULL);
+ALTER TABLE shop.tenants ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.members ENABLE ROW LEVEL SECURITY;
+ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION shop.mine() RETURNS SETOF int LANGUAGE sql STABLE SECURITY DEFINER SET search_path = shop
+    AS $$ SELECT m.tenant_id FROM members m WHERE m.user_id = NULLIF(current_setting('app.user_id', true), '')::uuid $$;
+CREATE POLICY p ON shop.tenants USING (id IN (SELECT shop.mine()));
+CREATE POLICY p ON shop.members USING (user_id = NULLIF(current_setting('app.user_id', true), '')::uuid);
+CREATE POLICY p ON shop.notes USING (tenant_id IN (SELECT shop.mine()));
+GRANT SELECT ON ALL TABLES IN SCHEMA shop TO c_app; GRANT TRIGGER, UPDATE ON shop.notes TO c_app;
+"""
+
+
+@pytest.mark.parametrize("way", [[], ["--scratch-on-target"]], ids=["embedded", "on-target"])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_copy_has_the_privileges_of_the_database(target, rlsaudit, tmp_path, way, revoked) -> None:
+    """Without TEMP nothing can be put before a table; with it, which PUBLIC has by default, it can."""
+    source = fill(target, SHADOWED + "REVOKE TEMP ON DATABASE target FROM PUBLIC;" * revoked)
+    rlsaudit("probe", source, *way, "--budget", "0")
+    said = [f["message"] for f in evidence(tmp_path)["findings"] if f["source"] == "probe"]
+    found = {what for what in ("CREATE TEMP TABLE members", "CREATE TRIGGER") if any(what in one for one in said)}
+    assert found == (set() if revoked else {"CREATE TEMP TABLE members", "CREATE TRIGGER"}), said
+
+
+def test_nothing_of_the_whole_cluster_is_planted_on_the_target(target, rlsaudit, tmp_path, sound) -> None:
+    source = fill(target, sound.read_text())
+    marks = (
+        "SELECT rolname, xmin FROM pg_authid UNION ALL SELECT datname, xmin FROM pg_database WHERE datname = 'target'"
+    )
+    with target.connect() as connection:
+        before = connection.execute(marks).fetchall()
+    rlsaudit("scan", source, "--scratch-on-target", "--budget", "0", "--detector", "all")
+    with target.connect() as connection:
+        assert connection.execute(marks).fetchall() == before
+    detector = next(p for p in evidence(tmp_path)["properties"] if p["property"] == "detector")
+    assert detector["outcome"] == "held"
+    assert "BYPASSRLS was not planted, because a role is the whole cluster's" in detector["reason"]
 
 
 def test_in_place_is_gone_with_its_process(target, tmp_path, environment, leaky) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from rlsaudit.check import registry
+
 OPEN = """
 CREATE TABLE logs (id int PRIMARY KEY, tenant_id integer NOT NULL, body text);
 CREATE INDEX logs_tenant ON logs (tenant_id);
@@ -32,9 +34,20 @@ def test_a_table_that_is_read_whole_for_no_known_reason_is_a_finding(rlsaudit, s
     ran = rlsaudit("audit", sound, "--plans", "--fail-on", "critical")
     assert "whole table" in ran.output
     evidence = json.loads((tmp_path / "rlsaudit-report" / "evidence.json").read_text())
-    found = [one for one in evidence["findings"] if one["check"] == "PLAN"]
+    found = [one for one in evidence["findings"] if one["check"] == "RLS608"]
     assert [(one["object"], one["severity"], one["source"]) for one in found] == [("public.logs", "low", "check")]
     assert "logs_tenant" in found[0]["message"]
+    page = next(one for one in registry() if one.id == "RLS608")
+    assert [found[0][name] for name in ("title", "severity", "rationale")] == [
+        page.title,
+        page.severity,
+        page.rationale,
+    ]
+    assert tuple(found[0]["standards"]) == page.standards
+    (tmp_path / "rlsaudit.toml").write_text('[[allow]]\ncheck = "RLS608"\nobject = "public.logs"\nreason = "small"\n')
+    rlsaudit("audit", sound, "--plans", "--fail-on", "critical")
+    evidence = json.loads((tmp_path / "rlsaudit-report" / "evidence.json").read_text())
+    assert [one["status"] for one in evidence["findings"] if one["check"] == "RLS608"] == ["waived"]
 
 
 def test_a_live_database_is_planned_on_a_copy(rlsaudit, target, sound) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlsaudit.probe.replay.script import schema_script
-from rlsaudit.probe.run import replay_output
+from rlsaudit.probe.replaying import replay_output
 from rlsaudit.source.server import ScratchServer
 
 NAMES = [

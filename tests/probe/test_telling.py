@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlsaudit.catalog.model import Catalog, Relation, Server
+from rlsaudit.catalog.model import Catalog, Grant, Relation, Role, Server
 from rlsaudit.probe.ground.leak import Leak, Visit, shortest
+from rlsaudit.probe.judging.findings import as_finding
 from rlsaudit.probe.judging.telling import worth_telling
 
 CATALOG = Catalog(
@@ -35,6 +36,27 @@ def test_relations_properties_and_shared_rows_are_told_apart() -> None:
     assert len(told(LEAK, replace(LEAK, relation=2), replace(LEAK, breaks="forge"))) == 3
     assert len(told(replace(LEAK, breaks="write"), replace(LEAK, breaks="write", owner=""))) == 2
     assert len(told(replace(LEAK, breaks="write"), replace(LEAK, breaks="write", command="TRUNCATE"))) == 2
+
+
+def test_a_privilege_that_was_given_on_everything_is_told_once_with_what_takes_it_back() -> None:
+    """Platforms grant ALL on every table to every client role; that is one slip, not one for each table."""
+    emptied = replace(LEAK, breaks="write", command="TRUNCATE", channel="digest", changed=1)
+    also = replace(emptied, relation=2, role="other", changed=2)
+    grants = (
+        Grant("relation", 1, 0, 20, "TRUNCATE", False), Grant("relation", 2, 0, 21, "TRUNCATE", False),
+        Grant("relation", 2, 0, 21, "SELECT", False), Grant("relation", 2, 0, 10, "TRUNCATE", False),
+    )  # fmt: skip
+    roles = tuple(
+        Role(oid, name, False, False, True, False, False, False, False) for oid, name in ((20, "app"), (21, "other"))
+    )
+    catalog = replace(CATALOG, grants=grants, roles=roles)
+    (one,) = worth_telling(catalog, (emptied, also))
+    assert (one.siblings, one.roles) == ((2,), ("app", "other"))
+    found = as_finding(catalog, one, "")
+    assert (found.object, found.also) == ("s.a", ("s.b",))
+    assert "The same in s.b." in found.message
+    assert found.fix == 'REVOKE TRUNCATE ON "s"."a" FROM "app";\nREVOKE TRUNCATE ON "s"."b" FROM "other";'
+    assert found.fingerprint != replace(found, also=()).fingerprint, "a table that joins them is no old finding"
 
 
 def test_partitions_are_siblings_but_not_their_root() -> None:

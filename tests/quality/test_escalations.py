@@ -63,9 +63,11 @@ def test_what_leads_nowhere_is_not_told(schema) -> None:
     assert [f.message for f in found] == []
 
 
-def test_shadow_needs_temporary_tables(schema) -> None:
+@pytest.mark.parametrize("way", ["temporary table", "trigger"])
+def test_what_needs_pg_temp_needs_the_privilege(schema, way) -> None:
+    """The copies of the database must not hand back what was revoked on it."""
     revoked = "DO $$ BEGIN EXECUTE format('REVOKE TEMP ON DATABASE %I FROM PUBLIC', current_database()); END $$;"
-    assert schema((BASE % "shop") + revoked).probe().findings == ()
+    assert schema(WAYS[way][0] + revoked).probe().findings == ()
 
 
 def test_owner_of_a_forced_table_is_a_low_note(schema) -> None:

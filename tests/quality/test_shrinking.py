@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rlsaudit.probe import run
+from rlsaudit.probe import replaying
 
 
 def test_rows_of_a_leak_over_several_visits_shrink_too(schema) -> None:
@@ -29,7 +29,7 @@ def test_rows_of_a_leak_over_several_visits_shrink_too(schema) -> None:
 
 
 def test_what_does_not_replay_is_told_as_unstable(schema, monkeypatch) -> None:
-    monkeypatch.setattr(run, "confirm", lambda *given, **named: False)
+    monkeypatch.setattr(replaying, "confirm", lambda *given, **named: False)
     found = (
         schema("""
         CREATE ROLE u_app LOGIN;

@@ -82,6 +82,8 @@ def _pool(
         return (CURSOR,)
     if type_name in _TEXT and runs_text(function):
         general = (*general[:4], *_INJECTED, *general[4:])
+    if type_name in _TEXT:
+        general = (*general, *islice(_sought(arena, function, actor), 3))
     inner = type_name.removesuffix("[]")
     meant = [tuple(_held(arena, name, inner, tenant)) for tenant in (victim, actor)]
     if not any(meant):
@@ -115,6 +117,16 @@ def _held(arena: Arena, name: str, type_name: str, tenant: Tenant) -> Iterator[s
             fits = column.base_type == type_name and (column.name.lower() in (word, word.removesuffix("s")))
             if fits or (means_key and column.name == key[0] and column.base_type == type_name):
                 yield from (value for row in rows[:2] if (value := row.get(column.name)) is not None)
+
+
+def _sought(arena: Arena, function: Function, actor: Tenant) -> Iterator[str]:
+    """What a search would find of the tenant's own, in the relations that the body names."""
+    body = function.source.lower()
+    for mark, homes in arena.world.homes.items():
+        if arena.world.marks[mark] == actor.key and any(
+            arena.catalog.relation(oid).name.lower() in body for oid in homes
+        ):
+            yield mark
 
 
 def _keys(arena: Arena, function: Function, type_name: str, tenant: Tenant) -> Iterator[str]:

@@ -15,9 +15,9 @@ from rlsaudit.probe.attacks.relation import Target, target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
 from rlsaudit.probe.ground.leak import Leak, Visit
-from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.ground.session import Reply, Session
 from rlsaudit.probe.ground.statement_text import acting, columns, insert, literal, name, text
-from rlsaudit.probe.ground.world import Tenant
+from rlsaudit.probe.ground.world import SHARED, Tenant
 from rlsaudit.probe.seeding.logins import GARBAGE, unknown_of
 from rlsaudit.tenancy.model import Persona
 
@@ -44,6 +44,8 @@ def closed(arena: Arena, session: Session, role: int) -> Iterator[Trial]:
                 session.close()  # a setting that was ever set on a connection reads '' for ever after, not NULL
             for command, statement in _reaching(arena, on):
                 leak = _attempt(arena, session, relation, command, context, statement, persona)
+                if leak is None and command == "SELECT" and arena.world.strays.get(relation.oid):
+                    leak = _strayed(arena, session, relation, case, context, statement)
                 if leak == "cancelled":
                     continue  # what ran into the timeout has shown nothing, and is no trial
                 yield Trial(f"context {case}", relation.oid, command, leak)
@@ -108,6 +110,26 @@ def _attempt(
         digest = oracle.parse_digest(transcript.replies[-1])
         evidence = oracle.changed(arena.baseline(relation.oid), digest, "", arena.known)
     return _leak("closed", session, relation, command, context, statement, evidence, persona) if evidence else None
+
+
+def _strayed(
+    arena: Arena, session: Session, relation: Relation, case: str, context: tuple[str, ...], statement: str
+) -> Leak | None:
+    """Rows of no tenant that no tenant sees, and a session without a context does."""
+    tenant, persona = arena.world.tenants[0], next(iter(arena.tenancy.context.personas), None)
+    if persona is None:
+        return None
+    strays = arena.world.strays[relation.oid]
+    seen = _cells(session.transaction([*context, statement]).replies) & strays
+    if not seen or seen & _cells(session.transaction([*_as(persona, tenant), statement]).replies):
+        return None
+    evidence = oracle.Evidence("read", "rows", SHARED, min(seen))
+    leak = _leak("closed", session, relation, "SELECT", context, statement, evidence, "")
+    return replace(leak, severity="high" if case == "never set" else "medium")
+
+
+def _cells(replies: Sequence[Reply]) -> set[str]:
+    return {cell for reply in replies for row in reply.rows for cell in row if cell is not None}
 
 
 def _leak(  # noqa: PLR0917

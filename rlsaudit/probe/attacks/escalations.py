@@ -20,6 +20,8 @@ from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.tenancy.model import Persona
 
 _REPLICA = "session_replication_role"
+_FORGED = 8
+"""Rows of another tenant that are tried as new ones with a setting changed."""
 
 
 def escalations(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:
@@ -29,6 +31,7 @@ def escalations(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> It
     yield from _altered(arena, role)
     yield from _dropped(arena, role)
     yield from _without_triggers(arena, role, tenant)
+    yield from _switched_off(arena, role, tenant)
     yield from _spying(arena, role, persona, tenant)
     yield from _statistics(arena)
     yield from shadows(arena, role, tenant)
@@ -130,6 +133,17 @@ def _without_triggers(arena: Arena, role: int, tenant: Tenant) -> Iterator[Progr
             if arena.visibility.may(role, relation, command):
                 for attack in attacks(on, arena.world, tenant, command):
                     yield Program(relation.oid, command, (first,), attack.statement, f"SET {_REPLICA} = replica")
+
+
+def _switched_off(arena: Arena, role: int, tenant: Tenant) -> Iterator[Program]:
+    """``row_security = off`` must end in an error wherever a policy binds; what reads the setting may open something."""
+    first = "SET LOCAL row_security = off"
+    for relation in _guarded(arena):
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        forged = (one for one in attacks(on, arena.world, tenant, "INSERT") if one.aim == "foreign")
+        tried = (*reaching(arena, role, relation), *(("INSERT", one.statement) for one in [*forged][:_FORGED]))
+        for command, statement in tried:
+            yield Program(relation.oid, command, (first,), statement, "SET row_security = off")
 
 
 def _spying(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:

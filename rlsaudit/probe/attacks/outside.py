@@ -1,32 +1,78 @@
-"""What row security does not reach: large objects, sequences, and what a cascade prints of rows that nobody may see."""
+"""What row security does not reach: documents without a key, answers kept for the next, large objects, sequences, and
+what a cascade prints of rows that nobody may see.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from itertools import islice
 
 from psycopg import sql
 
 from rlsaudit.catalog.model import Constraint, Relation
+from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.programs import Program
+from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit
 from rlsaudit.probe.ground.ownership import primary_key
 from rlsaudit.probe.ground.session import Session
-from rlsaudit.probe.ground.statement_text import acting, literal, matching, name, text
+from rlsaudit.probe.ground.statement_text import acting, insert, literal, matching, name, text
 from rlsaudit.probe.ground.world import Row, Tenant
+from rlsaudit.probe.seeding import values
 from rlsaudit.probe.seeding.plan import column_pairs, foreign_keys
 from rlsaudit.tenancy.model import Persona
 
 _EXTREMES = {"N": ("4242", "-1", "2147483647"), "S": ("", "x" * 300, "?")}
 """Values of a number and of a text that a CHECK is likely to refuse."""
 _SMALL = "7"
+_WRITES = re.compile(r"\b(INSERT\s+INTO|UPDATE|MERGE)\b", re.IGNORECASE)
+_ASKED = 8
+"""Calls of one function that are made twice."""
 
 
 def outside(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:
     """Programs whose last statement is bound by no policy."""
     if not persona.login:
+        yield from _documents(arena, role, persona, tenant)
+        yield from _remembered(arena, role, persona, tenant)
         yield from _large_objects(arena, role, persona, tenant)
         yield from _cascades(arena, role, persona, tenant)
+
+
+def _documents(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:
+    """A queue or a log without a key: what one tenant's session puts into a document there another's reads."""
+    other = arena.world.others(tenant)[0]
+    mark = next((m for m, owner in arena.world.marks.items() if owner == other.key and len(m) >= 6), "")
+    for relation in arena.relations():
+        kept = next((c.name for c in relation.columns if c.base_type in ("json", "jsonb")), None)
+        if arena.tenancy.of(relation.oid).tenant_data or not relation.holds_rows or kept is None or not mark:
+            continue
+        on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
+        needed = [c for c in relation.columns if c.not_null and c.default is None and not (c.identity or c.generated)]
+        row: dict[str, str | None] = {
+            c.name: values.candidates(c, 0, 1)[0] for c in needed if values.candidates(c, 0, 1)
+        }
+        row[kept] = json.dumps({"said": mark})
+        if kept in on.readable and set(row) <= set(on.insertable):
+            put = text(insert(relation, row))
+            back = acting(persona, tenant.key, tenant.user)
+            seen = text(sql.SQL("SELECT {} FROM {}").format(sql.Identifier(kept), name(relation)))
+            visit = (*acting(persona, other.key, other.user), put)
+            yield Program(relation.oid, "SELECT", (*visit, *back), seen, visited=visit, severity="high")
+
+
+def _remembered(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:
+    """A function that keeps what it computed for one tenant, and hands it to the next that asks the same."""
+    other = arena.world.others(tenant)[0]
+    visit, back = acting(persona, other.key, other.user), acting(persona, tenant.key, tenant.user)
+    for function in arena.catalog.functions:
+        if callable_(function) and _WRITES.search(function.source) and arena.visibility.may_execute(role, function):
+            for call in islice(calls(arena, function, tenant, other), _ASKED):
+                if not any(mark in call for mark, owner in arena.world.marks.items() if owner == other.key):
+                    yield Program(0, "EXECUTE", (*visit, call, *back), call, function=function.oid, visited=visit)
 
 
 def _large_objects(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> Iterator[Program]:

@@ -37,6 +37,8 @@ class Program:
     """Those of ``first`` that another tenant sends: what they name is not the attacker's own."""
     gone: bool = False
     """The damage is that the relation itself is no longer there."""
+    passed_on: bool = False
+    """The way is a value that the application takes from its client, and no SQL of the attacker's."""
 
 
 def attempt(arena: Arena, session: Session, persona: Persona, tenant: Tenant, program: Program) -> Leak | None:
@@ -90,5 +92,5 @@ def _leak(
         actor=tenant.key, owner=evidence.owner, channel=evidence.channel,
         visits=(Visit((*program.first, program.statement), commit=False),), context=tuple(context), mark=evidence.mark,
         changed=evidence.relation, persona=persona.name, function=program.function, opened=program.way,
-        escalates=bool(program.way), severity=program.severity,
+        escalates=bool(program.way) and not program.passed_on, severity=program.severity,
     )  # fmt: skip

@@ -18,6 +18,7 @@ _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r"'(?:[^']|'')*'")
 _WORD = re.compile(r'"((?:[^"]|"")+)"|([A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)')
 _DYNAMIC = re.compile(r"\bexecute\b|\b(query|table|schema|database|cursor)_to_xml|\bdblink", re.IGNORECASE)
+_SENDS = re.compile(r"\bpg_notify\s*\(|\bnotify\b", re.IGNORECASE)
 _READABLE = frozenset({"sql", "plpgsql"})
 _WRITTEN = re.compile(
     r'\b(?:insert\s+into|update(?:\s+only)?|delete\s+from(?:\s+only)?|merge\s+into|truncate(?:\s+table)?)\s+(?:[\w$"]+\.)?"?([\w$]+)',
@@ -50,6 +51,12 @@ def touches(catalog: Catalog, tenancy: Tenancy, function: Function) -> Touch:
     written = {name.lower() for text in texts for name in _WRITTEN.findall(text)}
     cursors = any("refcursor" in text.lower() for text in (*texts, function.returns, *function.argument_types))
     return Touch(dynamic or not guarded.isdisjoint(words), not guarded.isdisjoint(written), cursors)
+
+
+def sending(catalog: Catalog, function: Function) -> tuple[str, ...]:
+    """The bodies of ``function`` and of those that it calls, where one of them sends a notification; else nothing."""
+    bodies = tuple(_body(one.source) for one in _called(catalog, function))
+    return bodies if any(_SENDS.search(body) for body in bodies) else ()
 
 
 def runs_text(function: Function) -> bool:

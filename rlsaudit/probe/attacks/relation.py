@@ -151,8 +151,8 @@ def _selects(on: Target, world: World, tenant: Tenant) -> Made:
     yield (
         "peek",
         sql.SQL(
-            "SELECT current_setting('rlsaudit.seen', true) "
-            "FROM (SELECT count(*) FROM {} AS t WHERE pg_temp.rlsaudit_peek(ROW({})::text)) AS c"
+            "SELECT current_setting('rlsaudit.seen', true), c.n "  # a count that nobody reads would not be made at all
+            "FROM (SELECT count(*) AS n FROM {} AS t WHERE pg_temp.rlsaudit_peek(ROW({})::text)) AS c"
         ).format(relation, sql.SQL(", ").join(sql.Identifier("t", c) for c in on.readable)),
     )
 
@@ -175,7 +175,10 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
     for other in world.others(tenant):
         # Rows that are there already too: a trigger may turn an INSERT into an update of them.
         for row in (*_spare(on, world, other), *_occupying(on, world, tenant, other)):
-            yield "foreign", insert(on.relation, _permitted(row, on.insertable))
+            theirs = _permitted(row, on.insertable)
+            yield "foreign", insert(on.relation, theirs)
+            for column in _sharing(on):
+                yield "foreign", insert(on.relation, {**theirs, column: tenant.key})
         yield from _upserts(on, world, other)
     first = tenant is world.tenants[0]
     for row in _spare(on, world, world.others(tenant)[0])[:1] if first else ():
@@ -191,7 +194,7 @@ def _forged(on: Target, world: World, tenant: Tenant, own: dict[str, str | None]
             # The acting user's own name on a row of another tenant: how one joins where one does not belong.
             if mine := {c: tenant.user for c in on.tenancy.principal_columns.get(on.relation.oid, ()) if c in own}:
                 yield "foreign", insert(on.relation, {**forged, **mine})
-            for column in _sharing(on, own):
+            for column in _sharing(on):
                 yield "foreign", insert(on.relation, {**forged, column: tenant.key})
             if on.readable:
                 yield (
@@ -200,13 +203,13 @@ def _forged(on: Target, world: World, tenant: Tenant, own: dict[str, str | None]
                 )
 
 
-def _sharing(on: Target, row: Mapping[str, str | None]) -> Iterator[str]:
+def _sharing(on: Target) -> Iterator[str]:
     """Columns beside the tenant key that may name a tenant and that a policy looks at: with whom a row is shared, say."""
     key = on.relation.column(on.tenant_key) if on.tenant_key else None
     texts = " ".join(f"{p.using} {p.check}" for p in on.catalog.policies_of(on.relation.oid))
     for column in on.relation.columns:
         alike = key is not None and column.base_type == key.base_type and column.name not in (on.tenant_key, *on.key)
-        if alike and column.name in row and column.name in texts:
+        if alike and column.name in on.insertable and column.name in texts:
             yield column.name
 
 
@@ -319,9 +322,10 @@ def _moves(on: Target, world: World, tenant: Tenant, other: Tenant) -> Made:
             sql.SQL("UPDATE {} SET {} = {}").format(relation, sql.Identifier(key), literal(tenant.key)),
         )
         # A foreign key over the tenant key refuses the move unless what it refers to moves along.
-        along = {key: other.key, **_referring(on, world, other, key)}
-        if len(along) > 1 and set(along) <= set(on.updatable):
-            yield "blind", _set(on, along)
+        for taker in (other, tenant):
+            along = {key: taker.key, **_referring(on, world, taker, key)}
+            if len(along) > 1 and set(along) <= set(on.updatable):
+                yield "blind", _set(on, along)
     for step in on.tenancy.of(on.relation.oid).path[:1]:
         theirs = _rows(on, world, other)
         movable = [c for c in step.columns if c in on.updatable]

@@ -180,6 +180,7 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
                 without=without,
                 persona=persona.name,
                 key_column=key_column,
+                severity="high" if attack.aim == "peek" else None,  # it takes a function of the attacker's own
             )
         )
 

@@ -21,7 +21,7 @@ from rlsaudit.probe.attacks.doors import Called, call
 from rlsaudit.probe.attacks.reach import Touch
 from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, crossing, narrowed
-from rlsaudit.probe.detector.plants import FUNCTION, KINDS, PREPARE, SCHEMA, Kind, Plant, plants
+from rlsaudit.probe.detector.plants import CLUSTER_WIDE, FUNCTION, KINDS, PREPARE, SCHEMA, Kind, Plant, plants
 from rlsaudit.probe.ground.leak import Leak, Tried
 from rlsaudit.probe.ground.session import Reply, Session
 from rlsaudit.probe.ground.world import SHARED
@@ -46,6 +46,8 @@ class Planted:
     """Plants that opened something, by kind."""
     idle: Counter[Kind] = field(default_factory=Counter)
     """Plants that opened nothing."""
+    withheld: set[Kind] = field(default_factory=set)
+    """Kinds that would have changed what is not ours."""
 
     @property
     def planted(self) -> int:
@@ -65,12 +67,18 @@ class Planted:
     def sentence(self) -> str:
         """``found 38 of 38 planted leaks of 9 kinds``, and what was missed."""
         if not self.planted:
-            return "no leak could be planted"
+            return f"no leak could be planted{self._spared}"
         said = (
             f"found {self.found} of {self.planted} planted leaks of {len(self.used)} kind{'s'[: len(self.used) != 1]}"
         )
         kinds = Counter(kind for missed in self.missed.values() for kind in missed)
-        return said + (f"; missed: {', '.join(f'{kind} ({count})' for kind, count in kinds.items())}" if kinds else "")
+        missed = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+        return f"{said}{f'; missed: {missed}' if missed else ''}{self._spared}"
+
+    @property
+    def _spared(self) -> str:
+        kinds = ", ".join(sorted(self.withheld))
+        return f"; {kinds} was not planted, because a role is the whole cluster's" if kinds else ""
 
 
 def plant_all(
@@ -79,8 +87,13 @@ def plant_all(
     sessions: Sequence[tuple[ApplicationRole, Session]],
     cells: Iterable[CellKey],
     mode: Mode,
+    *,
+    shared: bool = False,
 ) -> Planted:
-    """Plant into the copy behind ``connection`` (a superuser's, autocommit), for ``cells``: those that did not leak anyway."""
+    """Plant into the copy behind ``connection`` (a superuser's, autocommit), for ``cells``: those that did not leak anyway.
+
+    On a ``shared`` cluster nothing is planted that would be everybody's.
+    """
     connection.execute("SET search_path = ''")
     connection.execute("SET lock_timeout = '5s'")
     for statement in PREPARE:
@@ -95,6 +108,9 @@ def plant_all(
             if (key := (relation.oid, role.name, command)) in wanted
             and (made := plants(arena, role, relation, command))
         }
+        if shared:
+            planted.withheld |= {plant.kind for made in offered.values() for plant in made} & CLUSTER_WIDE
+            offered = {key: tuple(p for p in made if p.kind not in CLUSTER_WIDE) for key, made in offered.items()}
         garden = _Garden(connection, arena, role, session)
         for plant in _all(offered) if mode == "all" else ():
             planted.note(plant, garden.grow(plant))

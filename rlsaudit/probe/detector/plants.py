@@ -35,6 +35,8 @@ Kind = Literal[
     "every guard off",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+CLUSTER_WIDE: frozenset[Kind] = frozenset({"BYPASSRLS"})
+"""Kinds that change what belongs to the whole cluster, not to the copy."""
 
 Way = Literal["cell", "closed", "carryover", "function"]
 """Which attacks must find it: those of the cell, a broken context, the next tenant's visit, calls."""

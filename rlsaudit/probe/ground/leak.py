@@ -44,6 +44,8 @@ class Leak:
     mark: str = ""
     changed: int = 0
     """Relation whose rows changed, by the digest."""
+    found: tuple[str, ...] = ()
+    """What a superuser's script changes first, so that rows stand as careless hands leave them."""
     without: frozenset[int] = frozenset()
     """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
     persona: str = ""
@@ -138,7 +140,7 @@ def _cost(leak: Leak) -> tuple[int, int, int, int]:
     return (
         len(leak.visits),
         sum(len(visit.statements) for visit in leak.visits),
-        {"rows": 0, "digest": 0, "gone": 0, "error": 1, "outcome": 1, "notice": 2}[leak.channel]
+        {"rows": 0, "digest": 0, "gone": 0, "error": 1, "outcome": 1, "notice": 2, "heard": 2}[leak.channel]
         + 3 * ("rlsaudit_peek" in leak.statement),
         len(leak.statement),
     )

@@ -17,7 +17,7 @@ from rlsaudit.probe.ground.disguise import words
 from rlsaudit.probe.ground.session import Reply, Transcript
 from rlsaudit.probe.ground.world import SHARED, World, tokens
 
-Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone"]
+Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone", "heard"]
 Digest = Mapping[tuple[int, str], tuple[str, str]]
 
 

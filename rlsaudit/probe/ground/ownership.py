@@ -39,8 +39,8 @@ def owner(catalog: Catalog, classified: Classified, tenants: Iterable[Tenant], a
         last = sql.Identifier(_alias(alias, classified.path), classified.key)
         return _through(catalog, classified.path, sql.SQL("{}::text").format(last), alias, 0)
     relation = catalog.relation(classified.path[-1].relation if classified.path else classified.relation)
-    identity = primary_key(catalog, relation)
-    if len(identity) != 1:
+    identity, tenants = primary_key(catalog, relation), tuple(tenants)
+    if len(identity) != 1 or not tenants:
         return sql.SQL("NULL::text")
     cases = [
         sql.SQL("WHEN {} THEN {}").format(sql.Literal(user), sql.Literal(tenant.key))

@@ -51,6 +51,8 @@ class Transcript:
 
     replies: tuple[Reply, ...]
     notices: tuple[str, ...]
+    heard: tuple[tuple[str, str], ...] = ()
+    """(channel, payload) of the notifications that came with the end of a transaction."""
 
     @property
     def failed(self) -> Reply | None:
@@ -116,7 +118,7 @@ class Session:
                 raise NotTrustworthy(f"the scratch server ended the session of {self.role}: {replies[-1].error}")
         if self.heard is not None:
             self.heard += replies
-        return Transcript(tuple(replies), tuple(self._notices))
+        return Transcript(tuple(replies), tuple(self._notices), _notifications(pgconn))
 
     def transaction(self, statements: Sequence[str]) -> Transcript:
         """Run ``statements`` in a fresh transaction that is never committed; the first two replies are dropped."""
@@ -166,6 +168,13 @@ class Session:
         message = _diagnostics(result)
         if "there is no transaction in progress" not in message:
             self._notices.append(message)
+
+
+def _notifications(pgconn: pq.abc.PGconn) -> tuple[tuple[str, str], ...]:
+    found = []
+    while (one := pgconn.notifies()) is not None:
+        found.append((one.relname.decode(errors="replace"), one.extra.decode(errors="replace")))
+    return tuple(found)
 
 
 def exchange(pgconn: pq.abc.PGconn, statements: Sequence[str]) -> list[Reply]:

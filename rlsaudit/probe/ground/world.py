@@ -46,10 +46,14 @@ class World:
     """(relation OID, owner label) → row count and hash."""
     common: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
     """Relation OID → rows of relations that hold no tenant data."""
+    made: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
+    """The same for all that stands there, what triggers and rules made with it, where there was nothing before."""
     brought: frozenset[int] = frozenset()
-    """Those of them whose rows came with the schema."""
+    """Those of ``common`` whose rows came with the schema."""
     common_spare: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
     """The same for valid rows that were rolled back."""
+    strays: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Relation OID → marks of rows that belong to no tenant and were not meant for all."""
     failures: Mapping[int, str] = field(default_factory=dict)
     """Relations that could not be seeded → the server's last error and what would help."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import groupby
 
-from rlsaudit.catalog.model import Catalog
+from psycopg import sql
+
+from rlsaudit.catalog.model import PUBLIC, Catalog
+from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Finding, Property, Severity
+from rlsaudit.probe.ground import statement_text
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.world import SHARED
 from rlsaudit.probe.judging.telling import Told
@@ -80,6 +84,8 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
         attack=attack_text(leak),
         replay=replay,
         confirmed=True,
+        fix=_revoke(catalog, told) if leak.command == "TRUNCATE" else "",
+        also=tuple(catalog.relation(oid).qualified for oid in told.siblings),
         rationale=_ESCALATED_RATIONALE
         if leak.escalates
         else _OPENED_RATIONALE
@@ -131,6 +137,10 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
     if leak.escalates and leak.breaks == "interference":
         said = f"Rows of every tenant in {thing} take their numbers from it, and INSERT fails where they collide."
         return f"Any SQL sent as {leak.role} can: {leak.opened}. {said}"
+    if leak.channel == "heard":
+        doing = f"call of {thing}" if leak.function else f"{leak.command} on {thing}"
+        sent = f"Each {doing} in another tenant's session then sends it values of that tenant's rows."
+        return f"Any SQL sent as {leak.role} can: {leak.opened}. {sent}"
     if leak.escalates:
         end = (
             "is gone"
@@ -166,7 +176,8 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             through = f" through {leak.constraint}" if leak.constraint else ""
             said = f"{who}, {acting}, {program} tells{through} of other tenants' rows: with them, {leak.mark}."
         case "closed":
-            said = f"{who}, {acting}, {leak.command} on {thing} reached tenants' rows."
+            reached = "tenants' rows" if leak.owner != SHARED else "rows that belong to no tenant and that none sees"
+            said = f"{who}, {acting}, {leak.command} on {thing} reached {reached}."
         case _:
             doing = f"calling {thing}" if leak.function else f"{leak.command} on {thing}"
             said = f"{who}, after another tenant's visit on the same connection, {doing} reached that tenant's rows."
@@ -183,8 +194,31 @@ def _also(catalog: Catalog, told: Told) -> str:
     siblings = [catalog.relation(oid).qualified for oid in told.siblings]
     if not siblings:
         return by
-    shown = ", ".join(siblings[:5]) + (f" and {len(siblings) - 5} more" if len(siblings) > 5 else "")
+    most = len(siblings) if told.leak.command == "TRUNCATE" else 5
+    shown = ", ".join(siblings[:most]) + (f" and {len(siblings) - most} more" if len(siblings) > most else "")
     return f"{by} The same in {shown}."
+
+
+def _revoke(catalog: Catalog, told: Told) -> str:
+    """Takes the privilege from those who gave it to the roles: themselves, what they inherit from, or PUBLIC."""
+    visibility = Visibility(catalog)
+    named = [catalog.role_named(role) for role in told.roles]
+    held = {PUBLIC}.union(*(visibility.inherits(role.oid) for role in named if role is not None))
+    lines = []
+    for relation in (catalog.relation(oid) for oid in (told.leak.relation, *told.siblings)):
+        from_ = sorted(
+            {g.grantee for g in catalog.grants
+             if g.target == "relation" and g.object == relation.oid and g.privilege == "TRUNCATE"
+             and g.grantee in held and g.grantee != relation.owner}
+        )  # fmt: skip
+        whom = [sql.SQL("PUBLIC") if oid == PUBLIC else sql.Identifier(catalog.role_name(oid)) for oid in from_]
+        if whom:
+            lines.append(
+                statement_text.said(
+                    "REVOKE TRUNCATE ON {} FROM {};", statement_text.name(relation), sql.SQL(", ").join(whom)
+                )
+            )
+    return "\n".join(lines)
 
 
 def _reads_nothing(leak: Leak) -> bool:

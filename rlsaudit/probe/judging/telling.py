@@ -46,6 +46,8 @@ def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
         return ("opened", re.sub(r"='[^']*'", "", leak.opened))  # whatever the value
     if leak.constraint:
         return (leak.breaks, leak.relation, leak.constraint)
+    if leak.command == "TRUNCATE":
+        return (leak.command, leak.owner == "")  # no policy is asked: it is the privilege, wherever it was given
     relation = catalog.find_relation(leak.relation)
     place = (
         relation.parents[0] if relation is not None and relation.is_partition and relation.parents else leak.relation
@@ -55,7 +57,6 @@ def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
         leak.breaks,
         leak.function or place,
         direct,
-        leak.command == "TRUNCATE",
         leak.owner == "",
     )
 

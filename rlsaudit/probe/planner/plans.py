@@ -91,7 +91,7 @@ def findings(planned: Sequence[Planned]) -> tuple[Finding, ...]:
     indexes = ", ".join(dict.fromkeys(one.possible for one in missed))
     return (
         Finding(
-            check="PLAN",
+            check="RLS608",
             source="check",
             title="The plan does not use the index on the tenant key",
             severity="low",

@@ -106,7 +106,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
         "BEGIN;",
         "SET LOCAL session_replication_role = replica;",
     ]
-    parts += [f"{statement};" for statement in statements(stage, rows)]
+    parts += [f"{statement};" for statement in (*statements(stage, rows), *leak.found)]
     parts += ["COMMIT;", "ANALYZE;"]
     if leak.channel == "digest":
         parts.append(fingerprint_query(stage, leak) + " \\gset before_")
@@ -121,12 +121,35 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
     parts.append(text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))))
     if "rlsaudit_peek" in leak.statement:
         parts.append(PEEK + ";")
+    if leak.channel == "heard":
+        parts.append("\\set heard_file `mktemp`\n\\o :heard_file")  # where psql prints notifications
     for visit in leak.visits[:-1]:
         visited = [f"{_counting(leak, statement)};" for statement in visit.statements]
         parts += ["BEGIN;", *visited, "COMMIT;" if visit.commit else "ROLLBACK;", *(f"{one};" for one in visit.after)]
+    if leak.channel == "notice":
+        return "\n".join((*parts, *_heard(stage, leak), TAIL)) + "\n"
     parts += ["BEGIN;", *(f"{statement};" for statement in (*leak.context, *leak.leading))]
     parts += [_observed(stage, leak), "ROLLBACK;", TAIL]
     return "\n".join(parts) + "\n"
+
+
+def _heard(stage: Stage, leak: Leak) -> tuple[str, ...]:
+    """What the server says beside the rows no SQL can look into: a second psql runs the visit, and grep reads it."""
+    became = text(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
+    said = (*role_settings(stage.catalog, leak.role), became, "BEGIN", *leak.context, *leak.leading, leak.shown)
+    return (
+        *(f"\\setenv PG{name} :{name}" for name in ("HOST", "PORT")),
+        "\\setenv PGUSER :USER",
+        "\\setenv PGDATABASE :scratch",
+        f"\\setenv RLSAUDIT_SAID {_argument('; '.join(said))}",
+        f"\\setenv RLSAUDIT_MARK {_argument(leak.mark)}",
+        '\\set leaked `printf \'%s;\' "$RLSAUDIT_SAID" | psql -X -q 2>&1 >/dev/null | grep -qF "$RLSAUDIT_MARK" && echo t || echo f`',
+    )
+
+
+def _argument(value: str) -> str:
+    """A text as a quoted argument of a psql command, in one line."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 def _observed(stage: Stage, leak: Leak) -> str:
@@ -144,7 +167,14 @@ def _observed(stage: Stage, leak: Leak) -> str:
             "SELECT :'before_n' <> :'after_n' OR :'before_h' <> :'after_h' AS leaked \\gset",
             "\\endif",
         ))  # fmt: skip
-    if leak.channel in ("error", "notice"):
+    if leak.channel == "heard":
+        return "\n".join((
+            f"{statement};",
+            "\\o /dev/null",
+            "\\set heard `cat :'heard_file'; rm -f :'heard_file'`",
+            f"SELECT position({text(literal(leak.mark))} IN :'heard') > 0 AS leaked \\gset",
+        ))  # fmt: skip
+    if leak.channel == "error":
         return "\n".join((
             _catching(statement),
             f"SELECT position({text(literal(leak.mark))} IN COALESCE(current_setting('rlsaudit.seen', true), '')) > 0 AS leaked \\gset",

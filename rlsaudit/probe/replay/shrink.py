@@ -42,6 +42,8 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         connection.execute("SET LOCAL session_replication_role = replica")
         for statement in statements(stage, rows):
             connection.execute(statement)
+        for statement in leak.found:
+            connection.execute(statement)
         connection.execute("SET LOCAL session_replication_role = origin")
         if "pg_stat" in leak.statement:
             connection.execute("ANALYZE")
@@ -75,6 +77,14 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         if fingerprint:
             return connection.execute(fingerprint).fetchone() != before
         return any(cell == leak.mark if leak.key_column else leak.mark in cell for cell in seen)
+
+
+def shows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> bool:
+    """The same, and False for rows that cannot stand by themselves."""
+    try:
+        return still_leaks(connection, stage, leak, rows)
+    except psycopg.Error:
+        return False
 
 
 def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:
@@ -125,9 +135,6 @@ def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         return candidates
 
     def fails(subset: Sequence[SeedRow]) -> bool:
-        try:
-            return still_leaks(connection, stage, leak, subset)
-        except psycopg.Error:
-            return False  # rows that cannot stand without those that were left out
+        return shows(connection, stage, leak, subset)
 
     return minimal(candidates, fails) if fails(candidates) else candidates

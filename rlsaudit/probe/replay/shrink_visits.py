@@ -55,10 +55,14 @@ def _reseed(connection: Connection, stage: Stage, rows: Sequence[SeedRow], subse
 
 def shows(session: Session, leak: Leak) -> bool:
     """Whether the visits, one after another on one new connection, end in the leak's mark."""
+    heard: list[str] = []
     for visit in leak.visits[:-1]:
-        session.run(["ROLLBACK", "BEGIN", *visit.statements, "COMMIT" if visit.commit else "ROLLBACK"])
+        sent = session.run(["ROLLBACK", "BEGIN", *visit.statements, "COMMIT" if visit.commit else "ROLLBACK"])
+        heard += [payload for _, payload in sent.heard]
         for after in visit.after:
             session.run([after])
+    if leak.channel == "heard":
+        return any(leak.mark in payload for payload in heard)
     last = (*leak.context, *leak.visits[-1].statements)
     transcript = session.transaction(last)
     if len(transcript.replies) < len(last):

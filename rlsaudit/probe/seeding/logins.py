@@ -80,7 +80,9 @@ def prepare(server: Cluster, database: str, catalog: Catalog, tenancy: Tenancy) 
             for name in missing:
                 _make(connection, model, name, member=not tenancy.key_values or not model.login)
             for name in wanted:
-                connection.execute(sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT -1").format(sql.Identifier(name)))
+                who, here = sql.Identifier(name), sql.Identifier(connection.info.dbname)
+                connection.execute(sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT -1").format(who))
+                connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(here, who))
         except psycopg.Error as error:
             drop(connection, missing)
             raise NotTrustworthy(

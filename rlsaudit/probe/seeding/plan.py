@@ -10,6 +10,8 @@ from rlsaudit.tenancy.model import Tenancy
 
 # Case twins, shared prefixes, LIKE wildcards and equal remainders: keys that a sloppy comparison confuses.
 _INTEGER_KEYS = ("1", "11", "17", "101")
+# Equal as double precision, and the second like the first of all to any remainder by 2, 8, 10, 16, 100 or 256.
+_BIGINT_KEYS = ("1", "11", "9007199254745601", "9007199254745600")
 _UUID_KEYS = (
     "a0000000-0000-4000-8000-00000000000a",
     "a0000000-0000-4000-8000-00000000000b",
@@ -34,7 +36,9 @@ def key_families(tenancy: Tenancy) -> tuple[tuple[str, ...], ...]:
     match tenancy.key_type:
         case "uuid":
             families = (_UUID_KEYS,)
-        case "smallint" | "integer" | "bigint" | "numeric":
+        case "bigint" | "numeric":
+            families = (_BIGINT_KEYS, _INTEGER_KEYS)
+        case "smallint" | "integer":
             families = (_INTEGER_KEYS,)
         case _:
             families = _TEXT_FAMILIES

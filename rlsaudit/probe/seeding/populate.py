@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import psycopg
 
@@ -29,14 +30,32 @@ def populate(connection: Connection, catalog: Catalog, tenancy: Tenancy) -> Worl
     Raises UsageError when a statement of ``[seed] sql`` fails.
     """
     server_side.install(connection)
+    empty = [relation for relation in _nobodys(catalog, tenancy) if not _rows(connection, catalog, tenancy, relation)]
     with connection.transaction():  # what is tried on the server sets savepoints
         tried = identities.families(connection, catalog, tenancy)
     for tenants in tried if len(tried) > 1 else ():
         try:
-            return _seeded(connection, catalog, tenancy, tenants, strict=True)
+            world = _seeded(connection, catalog, tenancy, tenants, strict=True)
+            break
         except Rejected:
             continue
-    return _seeded(connection, catalog, tenancy, tried[0], strict=False)
+    else:
+        world = _seeded(connection, catalog, tenancy, tried[0], strict=False)
+    return replace(world, made={r.oid: rows for r in empty if (rows := _rows(connection, catalog, tenancy, r))})
+
+
+def _nobodys(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
+    """Tables without tenant data, into which triggers and rules may write."""
+    return tuple(
+        r
+        for r in catalog.relations
+        if r.kind in ("table", "partitioned table")
+        and not (r.is_partition or r.extension or tenancy.of(r.oid).tenant_data)
+    )
+
+
+def _rows(connection: Connection, catalog: Catalog, tenancy: Tenancy, relation: Relation) -> tuple[Row, ...]:
+    return tuple(row for _, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), ()))
 
 
 def _seeded(
@@ -68,7 +87,15 @@ def _describe(
         for owner, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), tenants):
             rows[relation.oid, owner].append(row)
     connection.execute("ANALYZE")
-    known = marks((*_owned_values(rows, tenants), *_common_values(tenancy, seeded)))
+    owned = (*_owned_values(rows, tenants), *_common_values(tenancy, seeded))
+    borrowed = {value for found in seeded.strays.values() for row in found for value in row.values()}
+    borrowed &= {value for owner, value in owned if owner != SHARED}  # a stray row names users, and marks none of them
+    known = marks((owner, value) for owner, value in owned if owner != SHARED or value not in borrowed)
+    strays = {
+        oid: frozenset(marks((SHARED, value) for row in found for value in row.values()))
+        & {mark for mark, owner in known.items() if owner == SHARED}
+        for oid, found in seeded.strays.items()
+    }
     return World(
         tenants=tenants,
         rows={place: tuple(found) for place, found in rows.items()},
@@ -79,6 +106,7 @@ def _describe(
         common=_common(tenancy, seeded.rows),
         brought=frozenset(seeded.brought),
         common_spare=_common(tenancy, seeded.proposed),
+        strays=strays,
         failures=failures,
     )
 

@@ -45,6 +45,7 @@ class Proposer:
         self._tenants = tenants
         self.supply = supply
         self._dictator = dictator
+        self._near: dict[int, Mapping[str, tuple[str, ...]]] = {}
 
     def row(
         self,
@@ -98,22 +99,29 @@ class Proposer:
         if column.name in lessons.good:
             return lessons.good[column.name]
         stride = 1
-        for other in relation.columns:
-            near = self.supply.near(relation, other)[:_CONSTANTS] if not other.generated else ()
-            if other is column:
+        for name, near in self._compared(relation).items():
+            if name == column.name:
                 # One place more, for a value of its own.
                 place = lessons.raised // stride % (len(near) + 1)
                 return near[place] if place < len(near) else None
             stride *= len(near) + 1
         return None
 
+    def _compared(self, relation: Relation) -> Mapping[str, tuple[str, ...]]:
+        """The columns that anything is compared with, in their order, and the constants."""
+        if relation.oid not in self._near:
+            writable = (column for column in relation.columns if not column.generated)
+            every = ((column.name, self.supply.near(relation, column)[:_CONSTANTS]) for column in writable)
+            self._near[relation.oid] = {name: near for name, near in every if near}
+        return self._near[relation.oid]
+
     def remember(self, relation: Relation, row: Filled, lessons: Lessons) -> None:
         """Keep the constants with which a row went through at last."""
         if lessons.raised and not lessons.good:
-            for column in relation.columns:
-                value = row.get(column.name)
-                if value is not None and value in self.supply.near(relation, column)[:_CONSTANTS]:
-                    lessons.good[column.name] = value
+            for name, near in self._compared(relation).items():
+                value = row.get(name)
+                if value is not None and value in near:
+                    lessons.good[name] = value
 
     def pool(self, relation: Relation, column: Column, tenant: Tenant | None, serial: int) -> tuple[str, ...]:
         """Candidates of one column for one tenant."""

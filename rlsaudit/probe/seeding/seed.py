@@ -36,6 +36,8 @@ class Seeded:
     """Valid rows that were rolled back again."""
     brought: set[int] = field(default_factory=set)
     """Relations without tenant data whose rows came with the schema."""
+    strays: dict[int, list[Filled]] = field(default_factory=lambda: defaultdict(list))
+    """Rows of no tenant where every row should have one: the key is NULL or empty."""
     failures: dict[int, str] = field(default_factory=dict)
     """Relations without rows, or with rows that no INSERT made, and the server's last word."""
 
@@ -87,10 +89,27 @@ class Seeder:
                 self._fill_partitions(relation)
         self._look()
         for relation in self._order:
+            self._stray(relation)
             for tenant in self._owners(relation):
                 if self._found.rows[relation.oid, tenant.name if tenant else None]:
                     self._spare(relation, tenant)
         return self._found
+
+    def _stray(self, relation: Relation) -> None:
+        """Rows as an import leaves them, with no tenant in the key, where the schema lets them in."""
+        classified, made = self._tenancy.of(relation.oid), self._found
+        key = relation.column(classified.key) if classified.key and not classified.path else None
+        if key is None or classified.kind != "tenant" or classified.shared_rows or relation.oid in made.failures:
+            return
+        references = (plan.column_pairs(self._catalog, c) for c in plan.foreign_keys(self._catalog, relation))
+        elsewhere = {here for pairs in references if key.name not in dict(pairs) for here, _ in pairs}
+        for nobody in (None, "") if key.category == "S" else (None,):
+            row = self._propose.row(relation, self._tenants[0], self._next(), self._lessons[relation.oid], 0).row
+            # What refers to a tenant's row would go when that tenant deletes it.
+            given = {**row, **dict.fromkeys(elsewhere), key.name: nobody}
+            outcome = self._writer.insert(relation, given, self._tenants[0], keep=True)
+            if isinstance(outcome, dict) and not outcome.get(key.name):
+                made.strays[relation.oid].append(outcome)
 
     def _look(self) -> None:
         """Let each tenant see its own rows; what was changed for that is read anew."""

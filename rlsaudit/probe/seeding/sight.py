@@ -5,6 +5,7 @@ Only rows' values are changed, one column at a time, and only what makes a relat
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from itertools import combinations
 import psycopg
 from psycopg import sql
 
+from rlsaudit.catalog.expression import Cast, Compare, Constant, Expression, Json, walk
+from rlsaudit.catalog.expression import Column as Column_
 from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.statement_text import acting, literal, name, text
@@ -197,6 +201,23 @@ class Sight:
             if column.name not in fixed and not column.generated and not column.identity:
                 yield from (_Change(relation, column.name, value) for value in self._values(relation, column))
 
+    def _documents(self, relation: Relation, column: Column) -> Iterator[str]:
+        """A document with what the policies hold against constants in it."""
+        found: dict[str, str | None] = {}
+        for policy in self._catalog.policies_of(relation.oid):
+            predicate = policy_predicate(self._catalog, policy, "using")
+            for part in walk(predicate) if predicate is not None else ():
+                for side, other in (
+                    ((part.left, part.right), (part.right, part.left)) if isinstance(part, Compare) else ()
+                ):
+                    match _bare(side), _bare(other):
+                        case Json(document=Column_(level=0, name=name), key=Constant(value=str(step))), Constant(
+                            value=value
+                        ):
+                            found |= {step: value} if name == column.name and not step.startswith("{") else {}
+        if found:
+            yield json.dumps(found)
+
     def _keys(self, parent: Relation, column: str) -> list[str]:
         query = sql.SQL("SELECT {}::text FROM {} ORDER BY 1 DESC LIMIT {}").format(
             sql.Identifier(column), name(parent), sql.Literal(_VALUES)
@@ -206,7 +227,9 @@ class Sight:
     def _values(self, relation: Relation, column: Column) -> Iterator[str | None]:
         if values.usually_empty(column):
             yield None
-        if column.category == "B":
+        if column.base_type in ("json", "jsonb"):
+            yield from self._documents(relation, column)
+        elif column.category == "B":
             yield from ("true", "false")
         elif column.enum_labels:
             yield from column.enum_labels
@@ -215,3 +238,9 @@ class Sight:
         elif column.category in "SN":
             yield from self._supply.near(relation, column)[:_VALUES]
             yield from ("1000000",) if column.category == "N" else ()
+
+
+def _bare(side: Expression) -> Expression:
+    while isinstance(side, Cast):
+        side = side.argument
+    return side

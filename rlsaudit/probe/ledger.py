@@ -1,0 +1,46 @@
+"""What one run gathers, and how a session of a role is had."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from rlsaudit.finding import Property
+from rlsaudit.probe.attacks import doors
+from rlsaudit.probe.attacks.sweep import Arena, CellKey
+from rlsaudit.probe.ground.leak import Leak, Tried
+from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.replay.script import role_settings
+from rlsaudit.probe.result import Scratch
+from rlsaudit.probe.seeding import logins
+from rlsaudit.tenancy.model import ApplicationRole, Persona
+
+
+@dataclass
+class Ledger:
+    """What one run gathers."""
+
+    arena: Arena | None = None
+    """None until tenants are seeded."""
+    tried: dict[CellKey, Tried] = field(default_factory=dict)
+    called: dict[tuple[int, str], doors.Called] = field(default_factory=dict)
+    leaks: list[Leak] = field(default_factory=list)
+    opening: set[Persona] = field(default_factory=set)
+    notes: dict[str, None] = field(default_factory=dict)
+    counts: dict[tuple[Property, str], int] = field(default_factory=lambda: defaultdict(int))
+    statements: int = 0
+    programs: int = 0
+
+    def open_anyway(self, role: str) -> frozenset[int]:
+        """Relations and functions that leak by a single statement."""
+        return frozenset(
+            leak.function or leak.relation
+            for leak in self.leaks
+            if leak.role == role and leak.breaks in ("read", "closed") and leak.owner and not leak.opened
+        )
+
+
+def session_of(server: Scratch, database: str, arena: Arena, role: ApplicationRole) -> Session:
+    login = logins.entrance(arena.tenancy, role.name)
+    settings = role_settings(arena.catalog, role.name) if server.shared else None
+    return Session(server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience)

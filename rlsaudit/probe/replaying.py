@@ -1,0 +1,122 @@
+"""Leaks made small and shown again by psql, with the rows that stood in the seeded world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import psycopg
+
+from rlsaudit.probe.attacks.careless import careless
+from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.ground import ownership
+from rlsaudit.probe.ground.leak import Leak
+from rlsaudit.probe.ground.world import SHARED
+from rlsaudit.probe.judging.telling import Told
+from rlsaudit.probe.ledger import Ledger, session_of
+from rlsaudit.probe.replay.script import SCHEMA_FILE, SeedRow, Stage, script
+from rlsaudit.probe.replay.shrink import shows, shrink_rows, shrink_worlds
+from rlsaudit.probe.replay.shrink_visits import shrink_visits
+from rlsaudit.probe.replay.worlds import two_worlds
+from rlsaudit.probe.result import Progress, Scratch
+
+
+def spoilt(server: Scratch, bare: str, arena: Arena, ledger: Ledger) -> None:
+    """Add what shows of rows that no tenant's session could have made."""
+    stage, rows = Stage(arena.catalog, arena.tenancy, arena.world.tenants), seeded(arena)
+    with server.connect(bare) as connection:
+        for role in arena.tenancy.roles:
+            anyway = ledger.open_anyway(role.name)
+            for leak in (one for one in careless(arena, role) if one.relation not in anyway):
+                ledger.counts[leak.breaks, role.name] += 1
+                ledger.leaks += [leak] if shows(connection, stage, leak, rows) else []
+
+
+def replayed(  # noqa: PLR0917
+    server: Scratch, source: str, bare: str, visited: str, arena: Arena, told: tuple[Told, ...], schema: str,
+    replaced: Sequence[SeedRow], progress: Progress,
+) -> list[tuple[Told, str, bool]]:  # fmt: skip
+    """(leak, its shrunk script, whether psql shows it again).  psql works on one leak while the next is shrunk."""
+    rows = seeded(arena)
+    stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
+    waiting: list[tuple[Told, str, Future[bool]]] = []
+    with server.connect(bare) as connection, ThreadPoolExecutor(1) as pool:
+        for number, one in enumerate(told):
+            progress("shrinking and replaying leaks", number, len(told))
+            if one.leak.world:
+                text = two_worlds(stage, one.leak, *shrink_worlds(connection, stage, one.leak, rows, replaced))
+            else:
+                kept = shrink_rows(connection, stage, one.leak, rows)
+                if len(one.leak.visits) > 1:
+                    kept = _shrunk_visits(server, source, visited, arena, stage, one.leak, kept)
+                text = script(stage, one.leak, kept)
+            waiting.append((one, text, pool.submit(confirm, server, text, schema)))
+        return [_once_more(server, stage, one, text, shown.result(), rows, schema) for one, text, shown in waiting]
+
+
+def _once_more(
+    server: Scratch, stage: Stage, one: Told, text: str, shown: bool, rows: Sequence[SeedRow], schema: str
+) -> tuple[Told, str, bool]:  # fmt: skip
+    """What does not show again with the fewest rows is run with all of them, before it is called unstable."""
+    if shown or one.leak.world:
+        return one, text, shown
+    whole = script(stage, one.leak, [row for row in rows if row.relation.oid not in one.leak.without])
+    return (one, whole, True) if confirm(server, whole, schema) else (one, text, False)
+
+
+def _shrunk_visits(
+    server: Scratch, source: str, visited: str, arena: Arena, stage: Stage, leak: Leak, rows: Sequence[SeedRow]
+) -> tuple[SeedRow, ...]:  # fmt: skip
+    """The fewest rows of a leak whose visits commit; it is tried in a database that is dropped afterwards."""
+    role = next(role for role in arena.tenancy.roles if role.name == leak.role)
+    server.create_database(visited, source)
+    try:
+        with server.connect(visited) as connection:
+            return shrink_visits(connection, session_of(server, visited, arena, role), stage, leak, rows)
+    finally:
+        server.drop_database(visited)
+
+
+def confirm(server: Scratch, text: str, schema: str, timeout: float = 60) -> bool:
+    """Run a replay script with the real psql against the scratch server; True when it prints LEAK."""
+    return "LEAK" in replay_output(server, text, schema, timeout).splitlines()
+
+
+def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) -> str:
+    """What psql prints for a replay script whose ``schema.sql`` is ``schema``."""
+    _, output = server.run_psql("postgres", text.replace(f"\\ir {SCHEMA_FILE}", schema, 1), timeout=timeout)
+    return output
+
+
+def seeded(arena: Arena) -> list[SeedRow]:
+    """Every row of every tenant as it was seeded."""
+    rows = [
+        SeedRow(relation, row, owner)
+        for relation in ownership.digested(arena.catalog, arena.tenancy)
+        for (oid, owner), found in arena.world.rows.items()
+        if oid == relation.oid
+        for row in found
+    ]
+    return [*_nobodys(arena), *rows]
+
+
+def stored(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) -> list[SeedRow]:
+    """Every row of every tenant as it stands in that database."""
+    rows = [
+        SeedRow(relation, row, owner)
+        for relation in ownership.digested(arena.catalog, arena.tenancy)
+        for owner, row in ownership.owned_rows(
+            connection, arena.catalog, arena.tenancy.of(relation.oid), arena.world.tenants
+        )
+    ]
+    return [*_nobodys(arena), *rows]
+
+
+def _nobodys(arena: Arena) -> list[SeedRow]:
+    """Rows of relations without tenant data that the schema does not bring along itself."""
+    own = {oid: found for oid, found in arena.world.common.items() if oid not in arena.world.brought}
+    return [
+        SeedRow(arena.catalog.relation(oid), row, SHARED)
+        for oid, found in {**own, **arena.world.made}.items()
+        for row in found
+    ]
