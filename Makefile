@@ -38,6 +38,9 @@ matrix: $(STAMP) ## The tests on PostgreSQL 15, 16, 17 and 18
 	$(BIN)/python -m pip install --quiet -e '.[matrix]'
 	bash tests/matrix.sh $(BIN)/python
 
+nightly: $(STAMP) ## Hold 20,000 random policies, proven and refuted, against the server
+	RLSAUDIT_SOUNDNESS_POLICIES=20000 RLSAUDIT_SOUNDNESS_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 -q tests/prove
+
 bench: $(STAMP) ## Time the audit of large catalogs against the raw queries
 	$(BIN)/python bench/audit_scale.py
 
@@ -47,4 +50,4 @@ docs: $(STAMP) ## Write the generated pages of docs/
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis rlsaudit-report
 
-.PHONY: help install demo demo-all test quick lint matrix bench docs clean
+.PHONY: help install demo demo-all test quick lint matrix nightly bench docs clean

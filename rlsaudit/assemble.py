@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from rlsaudit import describe
-from rlsaudit.catalog.model import COMMANDS
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.cells import AUDIT_LIMIT, CellName, cells_of, proofs_of
+from rlsaudit.doors import open_doors
 from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least
 from rlsaudit.pieces import Pieces
 from rlsaudit.places import placed
@@ -26,17 +26,16 @@ _LIMITS = (
     "Not tested: timing, logical replication, backups, other databases of the cluster, and how the application sets its context.",
     "That a generated identifier has been given out can be told by trying to use it again; this is not reported.",
 )
-_AUDIT_LIMIT = "Audit only: nothing was executed, so every cell without a proof is not covered."
 _WRITES = ("read", "write", "forge")
 
 
 def assemble(pieces: Pieces) -> Report:
     """The finished Report.  Exit code 3 outranks 1; each reason is a sentence."""
     catalog, probed = pieces.catalog, pieces.probed
-    proofs = _proofs(pieces)
-    judged = tuple(_with_proof(cell, proofs) for cell in (probed.cells if probed else _unprobed(pieces)))
+    proofs = proofs_of(pieces)
     leaks = tuple(_with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
     numbered = _numbered((*pieces.findings, *leaks))
+    judged = cells_of(pieces, proofs, open_doors(catalog, numbered))
     located = tuple(placed(finding, catalog, pieces.places) for finding in numbered)
     settled = settle(located, judged, probed.properties if probed else (), pieces)
     cells, findings = settled.cells, settled.findings
@@ -60,7 +59,7 @@ def assemble(pieces: Pieces) -> Report:
         roles=tuple(describe.roles(catalog, pieces.tenancy)),
         context=tuple(describe.context(pieces.tenancy)),
         notes=(*pieces.notes, *(probed.notes if probed else ()), *settled.notes),
-        limits=_LIMITS if probed else (_AUDIT_LIMIT, *_LIMITS[1:]),
+        limits=_LIMITS if probed else (AUDIT_LIMIT, *_LIMITS[1:]),
         statements=probed.statements if probed else 0,
         tenants=probed.tenants if probed else 0,
         provenance=describe.provenance(pieces),
@@ -71,46 +70,6 @@ def assemble(pieces: Pieces) -> Report:
         history=pieces.history,
         standards=tuple(describe.standards(findings)),
     )
-
-
-CellName = tuple[str, str, str]
-
-
-def _proofs(pieces: Pieces) -> dict[CellName, Proof]:
-    names = {role.oid: role.name for role in pieces.tenancy.roles}
-    return {(pieces.catalog.relation(p.relation).qualified, names[p.role], p.command): p for p in pieces.proofs}
-
-
-def _with_proof(cell: Cell, proofs: Mapping[CellName, Proof]) -> Cell:
-    """A proof lifts a cell that held, and alone it covers a cell that was not probed; it never hides a leak or a gap."""
-    proof = proofs.get((cell.relation, cell.role, cell.command))
-    if proof is None or cell.state not in ("held", "not covered"):
-        return cell
-    if proof.verdict == "proven" and (cell.state == "held" or cell.reason == _AUDIT_LIMIT):
-        return replace(
-            cell,
-            state="proven",
-            reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""),
-        )
-    if proof.verdict == "unknown" and cell.state == "held":
-        return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
-    if proof.verdict == "refuted" and cell.state == "held":
-        return replace(cell, reason=f"{cell.reason}; the policies alone do not hold it: {proof.reason}")
-    return cell
-
-
-def _unprobed(pieces: Pieces) -> Iterator[Cell]:
-    visibility = Visibility(pieces.catalog)
-    for relation in pieces.catalog.relations:
-        if relation.kind == "sequence" or relation.extension is not None:
-            continue
-        tenant = pieces.tenancy.of(relation.oid).tenant_data
-        for role in pieces.tenancy.roles:
-            for command in COMMANDS:
-                if not visibility.may(role.oid, relation, command):
-                    yield Cell(relation.qualified, role.name, command, "no privilege")
-                elif tenant:
-                    yield Cell(relation.qualified, role.name, command, "not covered", 0, _AUDIT_LIMIT)
 
 
 def _with_fix(leak: Finding, checked: tuple[Finding, ...]) -> Finding:

@@ -83,11 +83,12 @@ def fingerprint_query(stage: Stage, leak: Leak) -> str:
     """Count and hash of the rows that the leak changes, of the tenant that owns them."""
     relation = stage.catalog.relation(leak.changed)
     whose = owner(stage.catalog, stage.tenancy.of(relation.oid), stage.tenants)
+    # An empty key names no tenant, as none does.
     label = None if leak.owner == SHARED else leak.owner
     return text(
         sql.SQL(
             "SELECT count(*) AS n, COALESCE(md5(string_agg(t::text, chr(10) ORDER BY t::text)), '-') AS h "
-            "FROM {} AS t WHERE {} IS NOT DISTINCT FROM {}"
+            "FROM {} AS t WHERE NULLIF({}, '') IS NOT DISTINCT FROM {}"
         ).format(name(relation), whose, literal(label))
     )
 

@@ -1,0 +1,95 @@
+"""Cells of the report: what the probe tried, and what proofs add to it or take from it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from rlsaudit.catalog.model import COMMANDS
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.finding import Cell
+from rlsaudit.pieces import Pieces
+from rlsaudit.prove.prove import Proof
+
+AUDIT_LIMIT = "Audit only: nothing was executed, so every cell without a proof is not covered."
+
+CellName = tuple[str, str, str]
+
+
+def cells_of(
+    pieces: Pieces, proofs: Mapping[CellName, Proof], doors: Mapping[tuple[str, str], str]
+) -> tuple[Cell, ...]:
+    """Every cell, proofs taken in; ``doors`` are the leaks that go around a relation's policies, by relation and role."""
+    ordinary = _ordinary(pieces)
+    found = pieces.probed.cells if pieces.probed else _unprobed(pieces)
+    return tuple(_with_proof(cell, proofs, doors, ordinary) for cell in found)
+
+
+def proofs_of(pieces: Pieces) -> dict[CellName, Proof]:
+    names = {role.oid: role.name for role in pieces.tenancy.roles}
+    return {(pieces.catalog.relation(p.relation).qualified, names[p.role], p.command): p for p in pieces.proofs}
+
+
+def _ordinary(pieces: Pieces) -> Callable[[Proof], bool]:
+    """Whether the session of a witness is one that the tenants have: its settings are those of ordinary personas.
+
+    What is open without a context needs no such session, and every relation was tried without one.
+    """
+    personas = [persona for persona in pieces.tenancy.context.personas if not persona.opening]
+    statements = " ".join(statement for persona in personas for statement in persona.statements)
+
+    def ordinary(proof: Proof) -> bool:
+        witness = proof.witness
+        if witness is None or witness.state != "any":
+            return False
+        return all(name in statements for name, value in witness.settings if value)
+
+    return ordinary
+
+
+def _with_proof(
+    cell: Cell,
+    proofs: Mapping[CellName, Proof],
+    doors: Mapping[tuple[str, str], str],
+    ordinary: Callable[[Proof], bool],
+) -> Cell:
+    """A proof lifts a cell that held, and alone it covers a cell that was not probed; it never hides a leak or a gap.
+
+    Policies that are refuted hold nothing, whatever the probe did not see.  Where a leak goes around the policies, a
+    proof about them is no proof about the rows.
+    """
+    proof = proofs.get((cell.relation, cell.role, cell.command))
+    if proof is None or cell.state not in ("held", "not covered"):
+        return cell
+    if proof.verdict == "proven" and (around := doors.get((cell.relation, cell.role))):
+        return replace(cell, reason=f"{cell.reason}; proven of the policies, which {around} goes around")
+    if proof.verdict == "proven" and (cell.state == "held" or cell.reason == AUDIT_LIMIT):
+        return replace(
+            cell,
+            state="proven",
+            reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""),
+        )
+    if proof.verdict == "unknown" and cell.state == "held":
+        return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
+    if proof.verdict == "refuted" and cell.state == "held":
+        if not ordinary(proof):
+            return replace(
+                cell, reason=f"{cell.reason}; not for every session that can be thought of: {proof.reason}"
+            )
+        reason = f"the policies admit rows of two tenants ({proof.reason}), which the probe did not bring about: {cell.reason}"
+        return replace(cell, state="not covered", reason=reason)
+    return cell
+
+
+def _unprobed(pieces: Pieces) -> Iterator[Cell]:
+    visibility = Visibility(pieces.catalog)
+    for relation in pieces.catalog.relations:
+        if relation.kind == "sequence" or relation.extension is not None:
+            continue
+        tenant = pieces.tenancy.of(relation.oid).tenant_data
+        for role in pieces.tenancy.roles:
+            for command in COMMANDS:
+                if not visibility.may(role.oid, relation, command):
+                    yield Cell(relation.qualified, role.name, command, "no privilege")
+                elif tenant:
+                    yield Cell(relation.qualified, role.name, command, "not covered", 0, AUDIT_LIMIT)
