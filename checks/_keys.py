@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rlsaudit.checks._reading import Use, uses
+from rlsaudit.checks._reading import Use, uses, uses_of
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Column, Constraint, Relation
@@ -70,9 +70,7 @@ def read_by_all(subject: Subject, relation: Relation, role: int) -> bool:
 
 @kept
 def _open(subject: Subject) -> frozenset[tuple[int, int]]:
-    return frozenset(
-        (use.relation.oid, use.role.oid) for use in uses(subject) if use.command == "SELECT" and "open" in use.kinds
-    )
+    return frozenset((use.relation.oid, use.role.oid) for use in uses_of(subject, "open") if use.command == "SELECT")
 
 
 def names(relation: Relation, numbers: Iterable[int]) -> tuple[str, ...]:

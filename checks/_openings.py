@@ -10,7 +10,7 @@ from rlsaudit.checks._fixes import in_order, listed
 from rlsaudit.checks._guards import always, overwritten, refuses
 from rlsaudit.checks._operators import operators
 from rlsaudit.checks._people import user_ids
-from rlsaudit.checks._reading import Use, one_of_each_shape, same_condition, uses
+from rlsaudit.checks._reading import Use, one_of_each_shape, same_condition, uses_of
 from rlsaudit.checks._settings import sources
 
 from rlsaudit.catalog import expression as e
@@ -166,8 +166,8 @@ def _bound_commands(subject: Subject) -> frozenset[tuple[int, int, str]]:
     """(relation, role, command) for which some policy compares the tenant."""
     return frozenset(
         (use.relation.oid, use.role.oid, use.command)
-        for use in uses(subject)
-        if (use.side == "old" or use.command == "INSERT") and "tenant" in use.kinds
+        for use in uses_of(subject, "tenant")
+        if use.side == "old" or use.command == "INSERT"
     )
 
 
@@ -178,8 +178,8 @@ def loose_reads(subject: Subject) -> tuple[Opening, ...]:
 
 
 def _loose_reads(subject: Subject) -> Iterator[Opening]:
-    for use in uses(subject):
-        if use.side != "old" or use.kinds.isdisjoint(_LOOSE):
+    for use in uses_of(subject, *_LOOSE):
+        if use.side != "old":
             continue
         for way, reach in use.reaches:
             if reach.kind == "open" and trivial(use, way):
@@ -200,8 +200,8 @@ def loose_writes(subject: Subject, command: str) -> Iterable[Opening]:
     blamed = _blamed(subject)
     # What is harmless to see may not be harmless to write.
     harmless = {_cause(one) for one in loose_reads(subject)} - blamed
-    for use in uses(subject):
-        if use.side != "new" or use.command != command or use.kinds.isdisjoint(_LOOSE):
+    for use in uses_of(subject, *_LOOSE):
+        if use.side != "new" or use.command != command:
             continue
         if not _may_choose(subject, use):
             continue
@@ -231,9 +231,7 @@ def _opening(subject: Subject, use: Use, way: Way, found: Opening) -> Opening:
 @kept
 def _blamed(subject: Subject) -> set[tuple[int, int, str]]:
     """(policy, role, kind of way) that the checks of USING report."""
-    found = {
-        (use.policy.oid, use.role.oid, "open") for use in uses(subject) if use.side == "old" and "open" in use.kinds
-    }
+    found = {(use.policy.oid, use.role.oid, "open") for use in uses_of(subject, "open") if use.side == "old"}
     return found | {_cause(one) for one in loose_reads(subject) if one.severity != "low"}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
+from operator import itemgetter
 from typing import Literal
 
 from rlsaudit.checks._binding import Kind, Place, Reach, Reached, reach
@@ -212,6 +214,20 @@ def _expression(condition: Condition) -> Expression:
 def uses(subject: Subject) -> tuple[Use, ...]:
     """All uses of policies on tenant data under row security, for commands that the role has the privilege for."""
     return tuple(_uses(subject))
+
+
+@kept
+def _by_kinds(subject: Subject) -> dict[frozenset[Kind], list[tuple[int, Use]]]:
+    found: dict[frozenset[Kind], list[tuple[int, Use]]] = {}
+    for number, use in enumerate(uses(subject)):
+        found.setdefault(use.kinds, []).append((number, use))
+    return found
+
+
+def uses_of(subject: Subject, *kinds: Kind) -> list[Use]:
+    """Uses that admit rows of one of these kinds, in the order of all."""
+    groups = [group for present, group in _by_kinds(subject).items() if not present.isdisjoint(kinds)]
+    return [use for _, use in sorted(chain.from_iterable(groups), key=itemgetter(0))]
 
 
 @kept

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped, severity_of, trivial
-from rlsaudit.checks._reading import uses
+from rlsaudit.checks._reading import uses_of
 
 from rlsaudit.check import Example, Hit, Subject, check
 
@@ -38,8 +38,8 @@ from rlsaudit.check import Example, Hit, Subject, check
 def always_true_policy(subject: Subject) -> Iterator[Hit]:
     openings = (
         Opening(use, reach, severity)
-        for use in uses(subject)
-        if use.side == "old" and "open" in use.kinds
+        for use in uses_of(subject, "open")
+        if use.side == "old"
         for way, reach in use.reaches
         if reach.kind == "open" and trivial(use, way) and (severity := severity_of(subject, use, reach))
     )

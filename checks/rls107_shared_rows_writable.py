@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped
-from rlsaudit.checks._reading import uses
+from rlsaudit.checks._reading import uses_of
 
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
@@ -40,8 +40,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON articles TO app;
 def shared_rows_writable(subject: Subject) -> Iterator[Hit]:
     openings = (
         Opening(use, reach, "high")
-        for use in uses(subject)
-        if use.command != "SELECT" and "shared" in use.kinds
+        for use in uses_of(subject, "shared")
+        if use.command != "SELECT"
         for way, reach in use.reaches
         if reach.kind == "shared" and not reach.detail
     )

@@ -6,7 +6,7 @@ from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import in_order, listed, narrow
 from rlsaudit.checks._inexact import HOW
 from rlsaudit.checks._openings import Opening, grouped
-from rlsaudit.checks._reading import uses
+from rlsaudit.checks._reading import uses_of
 
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import Severity
@@ -61,7 +61,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON orders, baskets TO app;
 def key_compared_inexactly(subject: Subject) -> Iterator[Hit]:
     openings = [
         Opening(use, found, _severity(use.classified.kind, found.detail))
-        for use in uses(subject)
+        for use in uses_of(subject, "inexact")
         for _, found in use.reaches
         if found.kind == "inexact"
     ]

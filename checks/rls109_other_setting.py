@@ -6,7 +6,7 @@ from rlsaudit.checks._binding import Reach
 from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._openings import Opening, grouped
-from rlsaudit.checks._reading import Shape, Side, Use, uses
+from rlsaudit.checks._reading import Shape, Side, Use, uses_of
 from rlsaudit.checks._settings import Source, alternatives, key_values, sources, usual
 
 from rlsaudit.catalog.outcome import Way
@@ -51,7 +51,7 @@ def other_setting(subject: Subject) -> Iterator[Hit]:
     openings = []
     odd: dict[int, tuple[Source, Source, int]] = {}
     known: dict[tuple[int, Shape, Side, frozenset[str]], list[tuple[Source, Source, int]]] = {}
-    for use in uses(subject):
+    for use in uses_of(subject, "tenant"):
         alike = (use.role.oid, use.reading.shape, use.side, use.place.parties)
         if alike not in known:
             held = (way for way, reach in use.reaches if reach.kind == "tenant")

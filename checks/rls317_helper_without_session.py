@@ -6,7 +6,7 @@ from rlsaudit.checks._bodies import reading
 from rlsaudit.checks._examples import PROTECTED
 from rlsaudit.checks._fixes import narrow, policy_name
 from rlsaudit.checks._known import READABLE
-from rlsaudit.checks._reading import uses
+from rlsaudit.checks._reading import uses_of
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.outcome import Way
@@ -38,7 +38,7 @@ CREATE POLICY tenant ON invoices USING (may_see(tenant_id, amount));"""
 )
 def helper_without_session(subject: Subject) -> Iterator[Hit]:
     seen: set[tuple[int, int]] = set()
-    for use in uses(subject):
+    for use in uses_of(subject, "undecided"):
         for way, reach in use.reaches:
             if reach.kind != "undecided":
                 continue
