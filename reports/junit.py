@@ -83,14 +83,18 @@ def _relations(report: Report) -> list[tuple[str, list[Case]]]:
         groups.setdefault(cell.relation, []).append(cell)
     suites = []
     for relation, cells in groups.items():
-        cases = [_cell(cell, findings.get(relation, ())) for cell in cells if cell.state != "no privilege"]
+        cases = [
+            _cell(cell, findings.get(relation, ()), failed=report.exit_code != 0)
+            for cell in cells
+            if cell.state != "no privilege"
+        ]
         if idle := [f"{cell.command} as {cell.role}" for cell in cells if cell.state == "no privilege"]:
             cases.append(Case(relation, "commands without privilege", "pass", "", "no privilege: " + ", ".join(idle)))
         suites.append((relation, cases))
     return suites
 
 
-def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
+def _cell(cell: Cell, findings: Sequence[Finding], *, failed: bool) -> Case:
     name = f"{cell.command} as {cell.role} [{property_of(cell)}]"
     what = f"{cell.state}, {cell.trials} statements: {cell.reason}"
     if cell.state in ("held", "proven"):
@@ -98,9 +102,10 @@ def _cell(cell: Cell, findings: Sequence[Finding]) -> Case:
     if cell.state == "waived":
         return Case(cell.relation, name, "skipped", f"waived: {cell.reason}", what)
     about = [finding for finding in findings if concerns(finding, cell)]
-    if cell.age:
+    if cell.age or not failed:
         text = "\n\n".join([what, *map(_whole, about)])
-        return Case(cell.relation, name, "skipped", f"carried over from the baseline: {cell.state}", text)
+        said = "carried over from the baseline" if cell.age else "fails nothing"
+        return Case(cell.relation, name, "skipped", f"{said}: {cell.state}", text)
     if cell.state == "not covered":
         return Case(cell.relation, name, "error", f"not covered: {cell.reason}", f"not covered: {cell.reason}")
     summary = about[0].title if about else cell.reason
@@ -184,8 +189,9 @@ def _property(suite: str, result: PropertyResult, loose: Iterable[Finding], *, f
         return Case(suite, name, "skipped", f"waived: {result.reason}", "\n\n".join([what, *about]))
     if result.outcome == "not covered":
         return Case(suite, name, "error" if failed else "skipped", f"not covered: {result.reason}", what)
-    if result.age:
-        return Case(suite, name, "skipped", "carried over from the baseline", "\n\n".join([what, *about]))
+    if result.age or not failed:
+        said = "carried over from the baseline" if result.age else "fails nothing"
+        return Case(suite, name, "skipped", said, "\n\n".join([what, *about]))
     return Case(suite, name, "failure", result.reason, "\n\n".join([what, *about]))
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from rlsaudit.errors import UsageError
-from rlsaudit.finding import Finding
+from rlsaudit.finding import Finding, named_like
 from rlsaudit.report import WaiverEntry
 
 
@@ -60,4 +59,4 @@ def apply(
 
 
 def _covers(one: Allowed, finding: Finding) -> bool:
-    return finding.source == "check" and finding.check == one.check and fnmatchcase(finding.object, one.object)
+    return finding.source == "check" and finding.check == one.check and named_like(finding.object, one.object)

@@ -10,7 +10,7 @@ from typing import Literal
 from rlsaudit import describe
 from rlsaudit.cells import AUDIT_LIMIT, CellName, cells_of, proofs_of
 from rlsaudit.doors import open_doors
-from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least
+from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least, concerns
 from rlsaudit.pieces import Pieces
 from rlsaudit.places import placed
 from rlsaudit.prove.prove import Proof
@@ -43,7 +43,9 @@ def assemble(pieces: Pieces) -> Report:
     distrust = tuple(_distrust(pieces, judged, proofs, len(population)))
     failures = tuple(_failures(pieces, settled))
     exit_code = 3 if distrust else 1 if failures else 0
-    standing = bool(failures) or any(_bad(f, pieces.fail_on) for f in findings)
+    gaps = probed is not None and any(cell.state == "not covered" for cell in cells)
+    leaking = any(cell.state == "leak" for cell in cells)
+    standing = gaps or leaking or bool(failures) or any(_bad(f, pieces.fail_on) for f in findings)
     verdict: Verdict = "not trustworthy" if distrust else "exceptions" if standing else "clean"
     return Report(
         verdict=verdict,
@@ -176,6 +178,10 @@ def _failures(pieces: Pieces, settled: Settled) -> Iterator[str]:
     gaps = sum(cell.state == "not covered" and not cell.age for cell in settled.cells)
     if gaps and pieces.probed is not None:
         yield f"{gaps} cell(s) could not be tested{' that the baseline tested' if pieces.baseline else ''}."
+    leaks = [finding for finding in settled.findings if finding.source == "probe"]
+    untold = sum(c.state == "leak" and not any(concerns(leak, c) for leak in leaks) for c in settled.cells)
+    if untold:
+        yield f"{untold} cell(s) leak that no finding tells of."
     for waiver in settled.waivers:
         if waiver.status == "expired":
             yield f"The waiver for {waiver.matches} ended on {waiver.expires}: mend what it covers, or have it approved anew."

@@ -26,7 +26,9 @@ class Baseline:
 
     @property
     def gaps(self) -> frozenset[tuple[str, str, str]]:
-        """Relation, role and command of the cells that were not covered then."""
+        """Relation, role and command of the cells that were not covered then; an audit covers none and knows of none."""
+        if not self.report.statements:
+            return frozenset()
         return frozenset((c.relation, c.role, c.command) for c in self.report.cells if c.state == "not covered")
 
 
@@ -50,10 +52,12 @@ def load(path: Path | None) -> Baseline | None:
     return Baseline(str(path), hashlib.sha256(content).hexdigest(), report)
 
 
-def compare(findings: Iterable[Finding], baseline: Baseline | None) -> tuple[tuple[Finding, ...], BaselineEntry | None]:
+def compare(
+    findings: Iterable[Finding], baseline: Baseline | None, *, probed: bool
+) -> tuple[tuple[Finding, ...], BaselineEntry | None]:
     """The findings with their age, and the comparison; both as they are without a baseline.
 
-    A finding that is worse than it was then is new.
+    A finding that is worse than it was then is new; one that no way of looking of this run would show is not fixed.
     """
     findings = tuple(findings)
     if baseline is None:
@@ -64,8 +68,9 @@ def compare(findings: Iterable[Finding], baseline: Baseline | None) -> tuple[tup
         replace(one, age="carried" if _stood(one, then.get(one.fingerprint), worded_alike=alike) else "new")
         for one in findings
     )
-    now = {finding.fingerprint for finding in findings}
-    fixed = tuple((old.severity, old.title, old.object) for mark, old in then.items() if mark not in now)
+    now = {(finding.check, finding.object, finding.property) for finding in findings}
+    gone = (old for old in then.values() if (old.check, old.object, old.property) not in now)
+    fixed = tuple((old.severity, old.title, old.object) for old in gone if probed or old.source == "check")
     count = [finding.age for finding in aged if finding.status == "open"]
     entry = BaselineEntry(
         baseline.source, baseline.report.timing.started, baseline.report.verdict, baseline.sha256,

@@ -73,9 +73,7 @@ def _with_proof(
         return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
     if proof.verdict == "refuted" and cell.state == "held":
         if not ordinary(proof):
-            return replace(
-                cell, reason=f"{cell.reason}; not for every session that can be thought of: {proof.reason}"
-            )
+            return replace(cell, reason=f"{cell.reason}; not for every session that can be thought of: {proof.reason}")
         reason = f"the policies admit rows of two tenants ({proof.reason}), which the probe did not bring about: {cell.reason}"
         return replace(cell, state="not covered", reason=reason)
     return cell

@@ -100,7 +100,7 @@ def _read(path: Path) -> str:
 def _parse(text: str, name: str) -> Config:
     try:
         return _build(tomllib.loads(text), name, text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: not valid TOML: {error}") from error
 
 

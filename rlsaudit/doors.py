@@ -15,18 +15,17 @@ def open_doors(catalog: Catalog, findings: Iterable[Finding]) -> Mapping[tuple[s
     for finding in findings:
         if finding.source == "probe" and finding.status == "open" and finding.property in ("read", "write", "forge"):
             for relation in _behind(catalog, finding, named):
-                doors.setdefault((relation.qualified, finding.role), f"{finding.id} ({finding.object})")
+                for role in (finding.role, *finding.roles):
+                    doors.setdefault((relation.qualified, role), f"{finding.id} ({finding.object})")
     return doors
 
 
 def _behind(catalog: Catalog, finding: Finding, named: Mapping[str, Relation]) -> Iterator[Relation]:
     """Relations whose rows the leak reached, but for the one that was named in its statement."""
-    found = named.get(finding.object)
-    if found is None:
-        if (stake := named.get(finding.relation)) is not None:
-            yield stake
-        return
-    waiting, seen = [found], {found.oid}
+    waiting = [named[name] for name in (finding.object, *finding.also) if name in named]
+    if not waiting and (stake := named.get(finding.relation)) is not None:
+        yield stake
+    seen = {one.oid for one in waiting}
     while waiting:
         one = waiting.pop()
         for oid in (*catalog.mentions("relation", one.oid, "relation"), *one.parents):

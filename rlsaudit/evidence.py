@@ -23,6 +23,8 @@ __all__ = ["dump", "escaped", "parse", "plain", "read", "written"]
 T = TypeVar("T")
 
 _MEND = "render it again with `rlsaudit scan`, or take the file as it was written"
+_FARTHEST = 1e12
+_EXITS: dict[str, tuple[int, ...]] = {"clean": (0,), "exceptions": (0, 1), "not trustworthy": (3,)}
 _KEYS = {"class_": "class"}
 # Keys that other programs read come first, in the order of the documentation.
 _FIRST = (
@@ -61,7 +63,10 @@ def parse(text: str, name: str = "evidence.json") -> Report:
 
     Raises UsageError, in one line that begins with ``name``, for anything that is not such a file.
     """
-    return read(Report, text, name)
+    report = read(Report, text, name)
+    if report.exit_code not in _EXITS[report.verdict]:
+        raise UsageError(f"{name}: exit_code {report.exit_code} does not fit the verdict {report.verdict!r}: {_MEND}")
+    return report
 
 
 def read(kind: type[T], text: str, name: str) -> T:
@@ -140,8 +145,10 @@ def _value(kind: Any, value: object, place: str) -> object:
         return None if value is None else _value(arguments[0], value, place)
     if origin is Literal and not (isinstance(value, str) and value in arguments):
         _wrong(place, f"expected one of {', '.join(map(repr, arguments))}", value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < _FARTHEST:
         return float(value)
+    if kind is float and type(value) is float and not abs(value) < _FARTHEST:
+        _wrong(place, "expected a number that time can be counted in", value)
     if origin is None and type(value) is not kind:
         _wrong(place, f"expected {kind.__name__}", value)
     return value

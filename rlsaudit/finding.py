@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 Severity = Literal["critical", "high", "medium", "low", "info"]
@@ -57,6 +58,10 @@ class Finding:
     """Why it does not count, when it is waived."""
     also: tuple[str, ...] = ()
     """Further relations that the same leak reaches."""
+    roles: tuple[str, ...] = ()
+    """Every role that shows the same leak; empty when it is ``role`` alone."""
+    commands: tuple[str, ...] = ()
+    """Every command that shows it; empty when it is ``command`` alone."""
     file: str = ""
     """File of the SQL source that last defined the object at fault; empty for a live database."""
     line: int = 0
@@ -67,8 +72,9 @@ class Finding:
     @builtins.property  # the field above has the name
     def fingerprint(self) -> str:
         """Stable across runs: the kind and the place, not the wording."""
-        parts = (self.check, self.property, self.relation, self.object, self.command, self.role, *self.also)
-        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+        named = (self.check, self.property, self.relation, self.object, self.command, self.role)
+        parts = (*named, *self.also, *self.roles, *self.commands)
+        return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @builtins.property
     def place(self) -> str:
@@ -103,10 +109,15 @@ class PropertyResult:
     """``carried``: all of its leaks were there in the baseline already."""
 
 
+def named_like(name: str, pattern: str) -> bool:
+    """Whether an object's name fits a pattern in which ``*`` and ``?`` alone stand for others: arrays have brackets."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
 def concerns(finding: Finding, cell: Cell) -> bool:
     """Whether the finding is about this relation × role × command; an empty role or command means any."""
     return (
         cell.relation in (finding.place, *finding.also)
-        and finding.role in ("", cell.role)
-        and finding.command in ("", "ALL", cell.command)
+        and (finding.role in ("", cell.role) or cell.role in finding.roles)
+        and (finding.command in ("", "ALL", cell.command) or cell.command in finding.commands)
     )

@@ -17,8 +17,8 @@ def load(directory: Path | None) -> tuple[HistoryEntry, ...]:
 
     Raises UsageError for a file that cannot be read, or that is no evidence.
     """
-    files = sorted(directory.rglob(_FILE), key=lambda file: file.stat().st_mtime)[-MOST:] if directory else ()
-    return tuple(sorted(map(_entry, files), key=lambda entry: entry.started))
+    files = directory.rglob(_FILE) if directory else ()
+    return tuple(sorted(map(_entry, files), key=lambda entry: entry.started)[-MOST:])
 
 
 def _entry(file: Path) -> HistoryEntry:

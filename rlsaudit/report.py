@@ -77,8 +77,9 @@ class WaiverEntry:
     """An exception that somebody answers for, and what became of it in this run."""
 
     kind: Literal["waiver", "allow-list"]
-    status: Literal["in force", "expired", "stale", "refused"]
-    """``refused``: it names an executed leak without accepting the risk; ``stale``: nothing matches it."""
+    status: Literal["in force", "not yet", "expired", "stale", "refused"]
+    """``refused``: it names an executed leak without accepting the risk; ``stale``: nothing matches it; ``not yet``: it
+    was approved later than the run began."""
     matches: str
     """What it is for: a fingerprint, or a rule and an object."""
     reason: str

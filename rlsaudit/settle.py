@@ -29,7 +29,7 @@ def settle(
     """Apply the allow-list, the waivers as of the day the run began, and the baseline."""
     marked, allowed = allow.apply(findings, pieces.allowed)
     marked, waived = waivers.apply(marked, pieces.waivers, pieces.started.date())
-    marked, compared = baseline.compare(marked, pieces.baseline)
+    marked, compared = baseline.compare(marked, pieces.baseline, probed=pieces.probed is not None)
     leaks = [finding for finding in marked if finding.source == "probe"]
     known = pieces.baseline.gaps if pieces.baseline else frozenset()
     return Settled(
@@ -58,10 +58,12 @@ def _cell(cell: Cell, leaks: Sequence[Finding], known: frozenset[tuple[str, str,
 
 
 def _property(result: PropertyResult, leaks: Sequence[Finding]) -> PropertyResult:
-    """A broken property all of whose role's leaks are waived, or were there before; one finding may break several."""
+    """A broken property all of whose leaks are waived, or were there before; what is open without a context is told
+    with the leak that has one."""
     if result.outcome != "leak":
         return result
-    about = [leak for leak in leaks if result.role == "" or leak.role in ("", result.role)]
+    mine = [leak for leak in leaks if result.role in ("", leak.role, *leak.roles) or not leak.role]
+    about = [leak for leak in mine if leak.property == result.property] or (mine if result.property == "closed" else [])
     standing = [leak for leak in about if leak.status == "open"]
     if about and not standing:
         return replace(result, outcome="waived", reason=f"{result.reason}; {about[0].status_reason}")
@@ -74,6 +76,8 @@ def _notes(entries: Sequence[WaiverEntry]) -> Iterator[str]:
     for one in entries:
         if one.status == "stale":
             yield f"The {one.kind} has {one.matches}, which nothing matches any more: remove it."
+        elif one.status == "not yet":
+            yield f"The waiver for {one.matches} begins on {one.approved_on}; until then what it covers counts."
         elif one.status == "refused":
             yield (
                 f"The waiver for {one.matches} covers a leak that was executed ({', '.join(one.findings)}), so it needs "

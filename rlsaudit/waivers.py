@@ -12,16 +12,16 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rlsaudit.errors import UsageError
-from rlsaudit.finding import Finding
+from rlsaudit.finding import Finding, named_like
 from rlsaudit.report import WaiverEntry
 
 FILENAME = "rlsaudit-waivers.toml"
 _NEEDED = ("reason", "approver", "approved_on", "expires")
 _KEYS = ("fingerprint", "rule", "object", *_NEEDED, "ticket", "accept_risk")
+_LAST_YEAR = 2999
 _LONGEST = 366
 """Days that a waiver may last: a longer one is a decision about the design, which belongs into the configuration."""
 
@@ -49,7 +49,7 @@ class Waiver:
     def covers(self, finding: Finding) -> bool:
         if self.fingerprint:
             return finding.fingerprint == self.fingerprint
-        return finding.check == self.rule and fnmatchcase(finding.object, self.object)
+        return finding.check == self.rule and named_like(finding.object, self.object)
 
 
 def load(path: Path | None, directory: Path) -> tuple[Waiver, ...]:
@@ -64,7 +64,7 @@ def load(path: Path | None, directory: Path) -> tuple[Waiver, ...]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
     listed = document.pop("waiver", [])
     if document:
@@ -88,6 +88,8 @@ def _waiver(table: object, place: str) -> Waiver:
     if not (rule and named) if not fingerprint else rule or named:
         raise UsageError(f"{place}: give either fingerprint, or rule and object, as the report shows them")
     approved, expires = _day(table, "approved_on", place), _day(table, "expires", place)
+    if expires.year > _LAST_YEAR:
+        raise UsageError(f"{place}: expires must be a day of this age")
     if not 0 <= (expires - approved).days <= _LONGEST:
         raise UsageError(f"{place}: expires must lie at most a year after approved_on, and not before it")
     accept_risk = table.get("accept_risk", False)
@@ -130,6 +132,7 @@ def apply(
         entry = WaiverEntry(
             "waiver",
             "stale" if not covered else "expired" if today > waiver.expires
+            else "not yet" if today < waiver.approved_on
             else "refused" if executed and not waiver.accept_risk else "in force",
             waiver.matches, waiver.reason, waiver.approver, waiver.approved_on.isoformat(), waiver.expires.isoformat(),
             waiver.ticket, waiver.accept_risk, tuple(finding.id for finding in covered),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ def evidence(directory: tuple[Path, ...], first: str, last: str, every: str, out
     """
     today = datetime.now(UTC).date()
     asked = Asked(_day(first, "--from"), _day(last, "--to"), _days(every), today)
+    if asked.last > today + timedelta(days=366):
+        raise UsageError(f"--to {last} lies more than a year ahead")
     if asked.first > asked.last:
         raise UsageError(f"--from {first} lies after --to {last}")
     runs = directories(directory)

@@ -13,7 +13,7 @@ _STATEMENT_TIMEOUT = "60s"
 _CONNECT_TIMEOUT = "10"
 
 # user:password@ of a URI, up to the last @: who forgets to encode a password forgets it for @, / and # too.
-_USERINFO = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/?#@'\"]*:)[^\s'\"]*(?=@)")
+_USERINFO = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/?#@'\"]*:)\S*(?=@)")
 _PASSWORD = re.compile(
     r"""(?P<before>\b\w*pass(?:word|wd)?["']?\s*(?:=|:)\s*)(?:'(?:[^'\\]|\\.|'')*'?|"(?:[^"\\]|\\.)*"?|[^\s&'"]+)""",
     re.IGNORECASE,
@@ -32,7 +32,20 @@ def redact(text: str) -> str:
     (bare or quoted), ``PGPASSWORD=`` and its like, and ``PASSWORD '…'`` of CREATE ROLE.
     """
     hidden = _USERINFO.sub(_HIDDEN, text)
+    for secret in _secrets(text):
+        hidden = hidden.replace(secret, "********")
     return _SQL_PASSWORD.sub(_HIDDEN, _PASSWORD.sub(_HIDDEN, hidden))
+
+
+def _secrets(text: str) -> list[str]:
+    """The passwords that libpq reads out of a text, as they are written there; none when it is no connection string."""
+    try:
+        given = conninfo_to_dict(text)
+    except psycopg.Error:
+        return []
+    found = [str(given[name]) for name in ("password", "sslpassword") if given.get(name)]
+    written = (re.sub(r"([\\' ])", r"\\\1", secret) for secret in found)
+    return [secret for secret in (*found, *written) if secret in text]
 
 
 def looks_like_dsn(source: str) -> bool:

@@ -21,7 +21,9 @@ LEAK = Finding(
 
 @pytest.fixture
 def with_functions(clean: Report, sample: ModuleType) -> Report:
-    return replace(clean, cells=(*clean.cells, *sample.function_cells()), findings=(LEAK,))
+    return replace(
+        clean, verdict="exceptions", exit_code=1, cells=(*clean.cells, *sample.function_cells()), findings=(LEAK,)
+    )
 
 
 def test_terminal_lists_functions_the_worst_first(with_functions: Report, clean: Report) -> None:

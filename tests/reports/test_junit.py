@@ -130,3 +130,11 @@ def test_illegal_characters_are_spelled_out(rich: Report) -> None:
     text = render(rich)
     assert all(c.isprintable() or c in "\n\t" for c in text)
     assert "⟨U+0000⟩" in text and "⟨U+D800⟩" in text
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_it_is_red_exactly_when_the_run_fails(rich: Report, exit_code: int) -> None:
+    """A baseline, an audit or a lax threshold may let leaks and gaps stand that fail nothing."""
+    [form] = chosen(["junit"])
+    root = ET.fromstring(form.write(replace(rich, exit_code=exit_code, fail_on="critical", findings=())))
+    assert bool(int(root.get("failures", "0")) + int(root.get("errors", "0"))) is bool(exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_a_fingerprint_names_one_finding() -> None:
     [
         (waiver(expires=date(2026, 11, 20)), "expired"),
         (waiver(named="public.w_*"), "stale"),
+        (replace(waiver(expires=date(2026, 12, 30)), approved_on=date(2026, 11, 22)), "not yet"),
         (waiver("PROBE-READ", "public.notes"), "refused"),
     ],
 )
@@ -93,3 +95,8 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, change: tuple[str, 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "none.toml", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "covered"), [("public.f(integer[])", True), ("public.f(integert)", False)])
+def test_brackets_stand_for_themselves(name: str, covered: bool) -> None:
+    assert waiver(named="public.f(integer[])").covers(replace(VIEW, object=name)) is covered

@@ -86,6 +86,8 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
         confirmed=True,
         fix=_revoke(catalog, told) if leak.command == "TRUNCATE" else "",
         also=tuple(catalog.relation(oid).qualified for oid in told.siblings),
+        roles=told.roles if len(told.roles) > 1 else (),
+        commands=told.commands if len(told.commands) > 1 else (),
         rationale=_ESCALATED_RATIONALE
         if leak.escalates
         else _OPENED_RATIONALE
