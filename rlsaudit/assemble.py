@@ -36,7 +36,7 @@ def assemble(pieces: Pieces) -> Report:
     leaks = tuple(_with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
     numbered = _numbered((*pieces.findings, *leaks))
     judged = cells_of(pieces, proofs, open_doors(catalog, numbered))
-    located = tuple(placed(finding, catalog, pieces.places) for finding in numbered)
+    located = tuple(placed(finding, pieces.places) for finding in numbered)
     settled = settle(located, judged, probed.properties if probed else (), pieces)
     cells, findings = settled.cells, settled.findings
     population = tuple(_population(pieces, cells, findings))

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from rlsaudit.catalog.model import Catalog
 from rlsaudit.finding import Finding
 
-_POLICY = re.compile(r"policy (?P<name>.+) (?:on|of) (?P<relation>.+)\Z", re.DOTALL)
 _KINDS = (
     "table", "view", "materialized view", "foreign table", "index", "sequence", "type", "schema", "policy", "trigger",
-    "function", "procedure", "aggregate", "rule", "publication", "event trigger", "foreign server", "extension", "domain",
+    "function", "procedure", "aggregate", "rule", "publication", "event trigger", "foreign server", "extension", "domain", "role",
 )  # fmt: skip
 
 
-def placed(finding: Finding, catalog: Catalog, places: Mapping[str, tuple[str, int]]) -> Finding:
-    """The finding with file and line: those of its object, else of the relation, else of the relation's policies."""
-    if not places:
-        return finding
+Places = Mapping[str, tuple[str, int]]
+
+
+def within(places: Places, directory: Path) -> Places:
+    """The places with files below ``directory`` named from there, as CI systems map them to a repository."""
+    inside = {file: Path(file).is_relative_to(directory) for file, _ in places.values()}
+    return {
+        identity: (Path(file).relative_to(directory).as_posix() if inside[file] else file, line)
+        for identity, (file, line) in places.items()
+    }
+
+
+def placed(finding: Finding, places: Places) -> Finding:
+    """The finding with file and line: those of its object, else of the relation."""
     found = _of(finding.object, places) or _of(finding.relation, places)
     return finding if found is None else replace(finding, file=found[0], line=found[1])
 
 
-def _of(named: str, places: Mapping[str, tuple[str, int]]) -> tuple[str, int] | None:
+def _of(named: str, places: Places) -> tuple[str, int] | None:
     """Identities are ``table public.t``, ``policy p on public.t``, ``function public.f(integer)``."""
     if not named:
         return None

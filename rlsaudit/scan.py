@@ -25,6 +25,7 @@ from rlsaudit.copying import Server, copied
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Finding, Severity
 from rlsaudit.pieces import Pieces
+from rlsaudit.places import within
 from rlsaudit.probe.detector.planting import Mode
 from rlsaudit.probe.in_place import probe_in_place
 from rlsaudit.probe.parallel import jobs_for
@@ -295,7 +296,15 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
                 )
                 catalog = load_catalog(connection)
                 tenancy = infer(catalog, declared)
-        yield Opened(catalog, tenancy, (*tenancy.notes, *notes), server, catalog, tenancy, places=loaded.places)
+        yield Opened(
+            catalog,
+            tenancy,
+            (*tenancy.notes, *notes),
+            server,
+            catalog,
+            tenancy,
+            places=within(loaded.places, Path.cwd()),
+        )
 
 
 def _require_subject(opened: Opened) -> None:

@@ -102,4 +102,4 @@ def test_findings_name_the_line_that_made_them(scanned, leaky) -> None:
         if text.startswith("CREATE POLICY everyone")
     ]
     places = {(f["object"], f["file"], f["line"]) for f in scanned["findings"] if f["source"] == "check"}
-    assert ("policy everyone on public.notes", str(leaky), line) in places, places
+    assert ("policy everyone on public.notes", leaky.name, line) in places, places
