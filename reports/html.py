@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from rlsaudit.errors import UsageError
 from rlsaudit.finding import Cell, Finding, Property, PropertyResult, concerns
 from rlsaudit.report import PolicyEntry, Report, format_
 
@@ -23,6 +24,7 @@ from ._text import (
     command_order,
     count,
     index_findings,
+    instant,
     is_function,
     lines,
     schema_of,
@@ -111,6 +113,7 @@ def html(report: Report) -> str:
         graph=graph(report.roles),
         exemption=exemption,
         policies=_policies(report),
+        skew=_skew(report),
         waived_cells=[cell for cell in report.cells if cell.state == "waived"],
     )  # fmt: skip
 
@@ -281,13 +284,34 @@ def _idle(report: Report) -> int:
     return sum(entry.relation not in tested for entry in report.population)
 
 
-def _policies(report: Report) -> list[tuple[str, bool, list[PolicyEntry]]]:
-    """Policies by relation, those of relations with an open finding first."""
+def _policies(report: Report) -> list[dict[str, Any]]:
+    """Policies by relation with what is known of them, those of relations with an open finding first."""
     suspects = {
         finding.relation for finding in report.findings if finding.status == "open" and finding.severity != "info"
     }
     groups: Mapping[str, list[PolicyEntry]] = defaultdict(list)
     for policy in report.policies:
         groups[policy.relation].append(policy)
-    rows = [(relation, relation in suspects, group) for relation, group in groups.items()]
-    return sorted(rows, key=lambda row: not row[1])
+    known: Mapping[str, dict[str, list[str]]] = defaultdict(dict)
+    for cell in report.cells:
+        if cell.state != "no privilege":
+            known[cell.relation].setdefault(cell.state, []).append(f"{cell.command} as {cell.role}")
+    rows = [
+        {
+            "relation": relation,
+            "suspect": relation in suspects,
+            "policies": group,
+            "known": [(state, known[relation][state]) for state in STATES if state in known[relation]],
+        }
+        for relation, group in groups.items()
+    ]
+    return sorted(rows, key=lambda row: not row["suspect"])
+
+
+def _skew(report: Report) -> str:
+    """How far the server's clock is from the runner's, in seconds; empty where one of them is not told."""
+    try:
+        apart = instant(report.provenance.server_clock) - instant(report.provenance.runner_clock)
+    except UsageError:
+        return ""
+    return f"{apart.total_seconds():+.1f} s"
