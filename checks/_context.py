@@ -17,7 +17,6 @@ from rlsaudit.catalog.identifiers import literal, quote
 from rlsaudit.catalog.model import Function, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.check import Subject, kept
-from rlsaudit.tenancy import words
 
 _ROLES = frozenset({"current_user", "session_user", "current_role", "system_user"})
 
@@ -110,12 +109,6 @@ def context_settings(subject: Subject) -> frozenset[str]:
     for _, _, predicate in predicates(subject):
         found |= settings(predicate, subject.catalog)
     return frozenset(name for name in found if "." in name)
-
-
-def user_settings(subject: Subject) -> frozenset[str]:
-    """Settings that name the acting user rather than the tenant."""
-    mine = tenant_settings(subject)
-    return frozenset(name for name in context_settings(subject) if words.user_like(name) and name not in mine)
 
 
 def tenant_relations(subject: Subject) -> tuple[Relation, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -202,45 +201,6 @@ def nothing_visible(
                     yield smt.disjunction([one.null, smt.negation(smt.equal(one.value, encoder.text("")))])
 
     return refute(violation, session)
-
-
-@lru_cache(maxsize=4096)
-def always_true(predicate: Expression, *, not_null: frozenset[str] = frozenset()) -> bool:
-    """Proven true for every row and every session (``1 = 1``, ``key = key``); ``not_null`` columns are taken
-    to hold one.
-
-    False also when it cannot be decided.
-    """
-
-    def violation(encoder: Encoder) -> Iterable[Term]:
-        yield smt.negation(encoder.condition(predicate, Row("row")).is_true)
-
-    return refute(violation, Session(not_null=not_null)).verdict == "holds"
-
-
-@lru_cache(maxsize=4096)
-def true_without_context(predicate: Expression, state: SettingsState, *, key: str | None = None) -> bool | None:
-    """Whether the predicate can be true while all settings are in ``state``, for a row whose ``key`` is not
-    NULL.
-
-    None when it depends on something not modelled.  For ``empty``, rows whose text key is itself '' are left
-    out.
-    """
-
-    def violation(encoder: Encoder) -> Iterable[Term]:
-        row = Row("row")
-        yield encoder.condition(predicate, row).is_true
-        column = next(
-            (c for c in e.walk(predicate) if isinstance(c, e.Column) and c.level == 0 and c.name == key), None
-        )
-        if column is not None:
-            value = encoder.column(column, row)
-            yield smt.negation(value.null)
-            if value.kind == "text":
-                yield smt.negation(smt.equal(value.value, encoder.text("")))
-
-    answer = refute(violation, Session(state=state))
-    return {"holds": False, "violated": True, "unknown": None}[answer.verdict]
 
 
 def outcome(predicate: Expression, state: SettingsState = "any") -> frozenset[Outcome]:

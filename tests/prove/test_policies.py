@@ -6,7 +6,7 @@ from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import columns, comparisons, depends_on_row, is_volatile, subquery_relations
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import functions_called, policy_predicate, settings, settings_read
-from rlsaudit.prove.goals import always_true, outcome, true_without_context
+from rlsaudit.prove.goals import outcome
 
 CTX = "NULLIF(current_setting('App.Tenant', true), '')"
 POLICIES = {
@@ -115,26 +115,6 @@ def test_dependence_on_the_row(predicate) -> None:
     assert is_volatile(predicate("volatile")) and not is_volatile(predicate("member"))
 
 
-def test_always_true(predicate) -> None:
-    assert always_true(predicate("tautology"))
-    assert not any(always_true(predicate(name)) for name in POLICIES if name != "tautology")
-    assert always_true(
-        e.Compare("=", e.Column("k", 2, 0, "text"), e.Column("k", 2, 0, "text"), True),
-        not_null=frozenset({"k"}),
-    )
-
-
-def test_true_without_context(predicate) -> None:
-    states = ("null", "empty")
-    assert [true_without_context(predicate("plain"), state, key="k") for state in states] == [False, False]
-    assert [true_without_context(predicate("fall_open"), state, key="k") for state in states] == [True, True]
-    assert [true_without_context(predicate("empty_open"), state, key="k") for state in states] == [
-        False,
-        True,
-    ]
-    assert true_without_context(predicate("opaque_function"), "null", key="k") is None
-
-
 def test_outcome(predicate) -> None:
     assert outcome(predicate("plain"), "null") == {None}
     assert outcome(predicate("tautology")) == {True}
@@ -142,7 +122,6 @@ def test_outcome(predicate) -> None:
     assert outcome(e.NullTest(e.Setting("app.x", False), True), "null") == {"error"}
     for type_name in ("boolean", "unknown", "text"):
         assert outcome(e.Not(e.Opaque("anything", (), type_name))) >= {True, False, None}
-        assert not always_true(e.Opaque("anything", (), type_name))
 
 
 def test_an_unreadable_tree_is_opaque(catalog: Catalog) -> None:
