@@ -37,12 +37,15 @@ def _ordinary(pieces: Pieces) -> Callable[[Proof], bool]:
     """
     personas = [persona for persona in pieces.tenancy.context.personas if not persona.opening]
     statements = " ".join(statement for persona in personas for statement in persona.statements)
+    opening = [s for persona in pieces.tenancy.context.personas if persona.opening for s in persona.statements]
 
     def ordinary(proof: Proof) -> bool:
         witness = proof.witness
         if witness is None or witness.state != "any":
             return False
-        return all(name in statements for name, value in witness.settings if value)
+        given = [(name, value) for name, value in witness.settings if value]
+        opened = any(name in statement and f"'{value}'" in statement for name, value in given for statement in opening)
+        return not opened and all(name in statements for name, _ in given)
 
     return ordinary
 
