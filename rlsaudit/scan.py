@@ -38,7 +38,7 @@ from rlsaudit.report import HistoryEntry, Report
 from rlsaudit.source import dsn, presets
 from rlsaudit.source.held import held
 from rlsaudit.source.load import load_sql
-from rlsaudit.source.open import detect, sql_files
+from rlsaudit.source.open import detect, layout, sql_files
 from rlsaudit.source.presets import platform
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.source.stand_in import STAND_IN, stand_in
@@ -278,7 +278,8 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
         loaded = load_sql(
             lambda: server.connect(DATABASE), files, offered=presets.EXTENSIONS.get(options.preset, frozenset())
         )
-        notes = [*presets.notes(options.preset, loaded.roles_created), *loaded.notes]
+        read = [said] if (said := layout(options.source)) else []
+        notes = [*read, *presets.notes(options.preset, loaded.roles_created), *loaded.notes]
         if loaded.roles_created:
             notes.append(
                 f"Roles that the SQL names but does not create were created: {', '.join(loaded.roles_created)}."

@@ -10,6 +10,7 @@ from rlsaudit.errors import UsageError
 from rlsaudit.source import migrations
 from rlsaudit.source.dsn import looks_like_dsn, redact
 from rlsaudit.source.files import SqlFile, decode, read
+from rlsaudit.source.layouts import recognise
 
 Kind = Literal["file", "directory", "stdin", "dsn", "snapshot"]
 
@@ -48,8 +49,19 @@ def sql_files(source: str, stdin: BinaryIO) -> tuple[SqlFile, ...]:
     """
     kind = detect(source)
     if kind == "directory":
-        return migrations.collect(Path(source))
+        return migrations.collect(recognise(Path(source)))
     file = read(Path(source)) if kind == "file" else SqlFile(decode(stdin.read(), "<stdin>"), "<stdin>")
     if not file.text.strip():
         raise UsageError(f"{file.name}: empty; nothing to audit")
     return (SqlFile(migrations.without_down(file.text), file.name, file.path, file.root),)
+
+
+def layout(source: str) -> str:
+    """How the directory of SOURCE was read, a sentence for the report; empty for what is no directory."""
+    if detect(source) != "directory":
+        return ""
+    found = recognise(Path(source))
+    first, last = (path.relative_to(found.directory) for path in (found.paths[0], found.paths[-1]))
+    count = len(found.paths)
+    run = f"1 file was run, {first}" if count == 1 else f"{count} files were run, {first} first and {last} last"
+    return f"The migrations were read as {found.name}: {run}."

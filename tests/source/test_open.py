@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from rlsaudit.errors import UsageError
+from rlsaudit.source.layouts import recognise
 from rlsaudit.source.migrations import collect, without_down
-from rlsaudit.source.open import detect, sql_files
+from rlsaudit.source.open import detect, layout, sql_files
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -19,7 +20,7 @@ def tree(root: Path, *names: str) -> Path:
 
 
 def order(root: Path) -> list[str]:
-    return [str(file.path.relative_to(root)) for file in collect(root) if file.path]
+    return [str(file.path.relative_to(root)) for file in collect(recognise(root)) if file.path]
 
 
 @pytest.mark.parametrize(
@@ -73,10 +74,97 @@ def test_a_migrations_directory_is_taken_alone(tmp_path: Path) -> None:
     assert order(tmp_path / "supabase") == ["migrations/1_a.sql", "migrations/2_b.sql"]
 
 
+LAYOUTS = {
+    "Flyway": (
+        "src/main/resources/db/migration",
+        ["beforeMigrate.sql", "B2__all.sql", "V2_1__b.sql", "V10__c.sql", "R__a.sql", "R__b.sql", "afterMigrate.sql"],
+        ["V1__old.sql", "V2__in_the_baseline.sql", "U10__c.sql", "afterClean.sql", "afterMigrateError.sql"],
+    ),
+    "Prisma": (
+        "prisma/migrations",
+        ["20240101_init/migration.sql", "20240201_more/migration.sql"],
+        ["20240101_init/notes.sql", "migration_lock.toml"],
+    ),
+    "Supabase": ("supabase/migrations", ["1_a.sql", "2_b.sql"], ["snippet.sql"]),
+    "Graphile Migrate": ("migrations", ["committed/000001.sql", "committed/000002.sql", "current.sql"], ["other.sql"]),
+    "golang-migrate": ("db/migrations", ["1_a.up.sql", "10_b.up.sql"], ["1_a.down.sql", "10_b.down.sql"]),
+    "Hasura": ("migrations", ["default/1_a/up.sql", "default/2_b/up.sql"], ["default/1_a/down.sql"]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_of_tools(tmp_path: Path, name: str) -> None:
+    place, run, left = LAYOUTS[name]
+    tree(tmp_path / place, *reversed(run), *left)
+    found = recognise(tmp_path)
+    assert (found.name, [str(path.relative_to(tmp_path / place)) for path in found.paths]) == (name, run)
+    assert layout(str(tmp_path)).startswith(
+        f"The migrations were read as {name}: {len(run)} files were run, {run[0]} first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [
+        ("-- +goose Up", "goose"),
+        ("-- migrate:up", "dbmate"),
+        ("-- +migrate Up", "sql-migrate"),
+        ("-- rambler up", "rambler"),
+        ("-- a remark", "files in the order of their names"),
+    ],
+)
+def test_layouts_by_their_marks(tmp_path: Path, mark: str, name: str) -> None:
+    tree(tmp_path, "1_a.sql")
+    (tmp_path / "1_a.sql").write_text(f"{mark}\nselect 1;\n")
+    assert recognise(tmp_path).name == name
+
+
+def test_a_sqitch_plan_gives_the_order(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "db/deploy/users.sql",
+        "db/deploy/app/rows.sql",
+        "db/deploy/users@v1.sql",
+        "db/revert/users.sql",
+        "z.sql",
+    )
+    (tmp_path / "sqitch.conf").write_text('[core]\n\tengine = pg\n\ttop_dir = db\n[engine "pg"]\n\tclient = psql\n')
+    plan = tmp_path / "db" / "sqitch.plan"
+    head = "%syntax-version=1.0.0\n%project=p\n\n"
+    line = "2024-01-01T00:00:00Z A <a@b> # why"
+    plan.write_text(f"{head}users {line}\napp/rows [users] {line}\n@v1 {line}\n\nusers [users@v1] {line}\n")
+    assert recognise(tmp_path).name == "sqitch"
+    assert order(tmp_path) == ["db/deploy/users@v1.sql", "db/deploy/app/rows.sql", "db/deploy/users.sql"]
+    plan.write_text(f"{head}gone {line}\n")
+    with pytest.raises(UsageError, match=r"sqitch.plan: names .*gone.sql, which is not there"):
+        recognise(tmp_path)
+    plan.write_text(head)
+    with pytest.raises(UsageError, match="plans no change"):
+        recognise(tmp_path)
+
+
+def test_a_drizzle_journal_gives_the_order(tmp_path: Path) -> None:
+    tree(tmp_path, "drizzle/0000_b.sql", "drizzle/0001_a.sql", "drizzle/left.sql")
+    journal = tmp_path / "drizzle" / "meta" / "_journal.json"
+    journal.parent.mkdir()
+    journal.write_text('{"entries": [{"idx": 1, "tag": "0001_a"}, {"idx": 0, "tag": "0000_b"}]}')
+    assert recognise(tmp_path).name == "Drizzle"
+    assert order(tmp_path) == ["drizzle/0000_b.sql", "drizzle/0001_a.sql"]
+    journal.write_text("[]")
+    with pytest.raises(UsageError, match="not a journal of Drizzle"):
+        recognise(tmp_path)
+
+
+def test_rails_keeps_one_file(tmp_path: Path) -> None:
+    tree(tmp_path, "db/structure.sql", "db/seeds.sql")
+    assert order(tmp_path) == ["db/structure.sql"]
+    assert "read as Rails structure.sql: 1 file was run" in layout(str(tmp_path))
+
+
 def test_no_migrations(tmp_path: Path) -> None:
     (tmp_path / "a.down.sql").write_text("drop table t;")
     with pytest.raises(UsageError, match=r"no \.sql migrations there"):
-        collect(tmp_path)
+        recognise(tmp_path)
 
 
 @pytest.mark.parametrize(
