@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,3 +49,30 @@ def write_all(directory: Path, files: Mapping[str, str]) -> tuple[Path, ...]:
         for temporary_path, _ in staged:
             temporary_path.unlink(missing_ok=True)
     return tuple(target for _, target in staged)
+
+
+def replace_directory(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Put ``files`` (relative name → content) in the place of ``directory`` and all that it held; nothing for no files.
+
+    Raises UsageError when it cannot be written.
+    """
+    if not files:
+        return
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        try:
+            for name, content in files.items():
+                target = staged / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+                target.chmod(0o600)
+            old = staged.with_name(f"{staged.name}.old")
+            if directory.exists():
+                directory.replace(old)
+            staged.replace(directory)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Many databases in one run: targets, the work on each, and one result of all."""

@@ -1,0 +1,212 @@
+"""Fleets end to end: every target ends in a result, whatever happens to it, and is counted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from rlsaudit.fleet.result import Entry, Fleet, document, earlier, entry, ordered
+from rlsaudit.fleet.run import run
+from rlsaudit.fleet.targets import Target
+from rlsaudit.fleet.work import Done, Job, work
+
+FLEET = """
+[defaults]
+mode = "audit"
+retries = 0
+[targets.sound]
+source = "sound.sql"
+[targets.open]
+source = "open.sql"
+[targets.gone]
+source = "host=/nowhere dbname=x password=canary"
+"""
+
+
+def rlsaudit(directory: Path, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "rlsaudit", "fleet", *arguments]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=300)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def entries(directory: Path) -> dict[str, dict[str, Any]]:
+    found = json.loads((directory / "rlsaudit-fleet" / "fleet.json").read_text())["entries"]
+    return {one["name"]: one for one in found}
+
+
+def test_every_target_has_a_result(schemas: Path) -> None:
+    (schemas / "fleet.toml").write_text(FLEET)
+    code, output = rlsaudit(schemas, "fleet.toml")
+    assert code == 3
+    found = entries(schemas)
+    assert list(found) == ["gone", "open", "sound"]  # worst first
+    assert {name: one["outcome"] for name, one in found.items()} == {
+        "gone": "no verdict", "open": "exceptions", "sound": "clean",
+    }  # fmt: skip
+    assert "cannot connect" in found["gone"]["sentence"]
+    assert ["critical", 1] in found["open"]["findings"]
+    assert found["sound"]["cells"] == [["not covered", 4]]  # an audit covers none and says so
+    out = schemas / "rlsaudit-fleet"
+    assert {file.name for file in out.iterdir()} == {"sound", "open", "fleet.json", "index.html", "TEST-fleet.xml"}
+    suite = ET.parse(out / "TEST-fleet.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "1", "2")
+    page = (out / "index.html").read_text()
+    assert 'href="open/report.html"' in page
+    assert 'href="gone/' not in page
+    assert "NO VERDICT 3 targets: 1 no verdict, 1 exceptions, 1 clean" in output
+    assert "canary" not in output + "".join(p.read_text() for p in out.rglob("*") if p.is_file())
+
+
+def test_what_is_finished_stands_until_something_changes(schemas: Path) -> None:
+    (schemas / "fleet.toml").write_text(FLEET)
+    rlsaudit(schemas, "fleet.toml")
+    before = entries(schemas)
+    (schemas / "open.sql").write_text((schemas / "open.sql").read_text() + "-- touched\n")
+    rlsaudit(schemas, "fleet.toml", "--resume")
+    after = entries(schemas)
+    assert {name for name, one in after.items() if one["stands"]} == {"sound"}
+    assert after["sound"]["started"] == before["sound"]["started"]
+    chained = json.loads((schemas / "rlsaudit-fleet" / "open" / "manifest.json").read_text())
+    assert chained["previous"]
+    rlsaudit(schemas, "fleet.toml", "--resume", "--fail-on", "low")
+    assert not any(one["stands"] for one in entries(schemas).values())
+
+
+def test_a_live_target_stands_while_its_catalog_does(schemas: Path, server: Any) -> None:
+    server.create_database("fleet_live")
+    try:
+        with server.connect("fleet_live") as connection:
+            connection.execute((schemas / "sound.sql").read_text().encode())
+        target = Target("live", server.conninfo("fleet_live"), ("f_app",), mode="audit")
+        first = work(Job(target))
+        known = entry(target, first, "")
+        assert known.catalog
+        assert work(Job(target, stands=known.catalog)).unchanged
+        with server.connect("fleet_live") as connection:
+            connection.execute("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY")
+        again = work(Job(target, stands=known.catalog))
+        assert not again.unchanged
+        assert entry(target, again, "").catalog != known.catalog
+    finally:
+        server.drop_database("fleet_live")
+        with server.connect() as connection:
+            connection.execute("DROP ROLE IF EXISTS f_app")
+
+
+def test_the_time_limit_is_a_result(schemas: Path) -> None:
+    slow = Target("slow", str(schemas / "sound.sql"), budget="60", time_limit=4, retries=0)
+    done = work(Job(slow))
+    assert done.exit_code == 3
+    assert done.said.startswith("ended after its time limit of 4 s")
+    assert entry(slow, done, "").outcome == "no verdict"
+
+
+def test_a_run_without_a_verdict_is_tried_again(tmp_path: Path) -> None:
+    target = Target("gone", "host=/nowhere dbname=x", mode="audit", retries=2)
+    assert work(Job(target)).tries == 3
+    wrong = Target("wrong", str(tmp_path / "missing.sql"), mode="audit", retries=2)
+    assert work(Job(wrong)).tries == 1  # what is wrong with the input stays wrong
+
+
+class Losing(Executor):
+    """Loses its worker with every second target."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.count += 1
+        if self.count % 2:
+            future.set_result(Done(args[0].target.name, 0, "", 0.0, 1))
+        else:
+            future.set_exception(RuntimeError("the worker is gone"))
+        return future
+
+
+def test_a_lost_worker_loses_no_target() -> None:
+    targets = [Target(f"t{number}", "x") for number in range(4)]
+    found = list(run(targets, (), Losing(), {}, lambda done: None))
+    assert sorted(one.name for one in found) == ["t0", "t1", "t2", "t3"]
+    assert sum("the work could not be done: RuntimeError: the worker is gone" in one.sentence for one in found) == 2
+    assert {one.outcome for one in found} == {"no verdict"}  # exit code 0 without evidence is no pass
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counted", "code"),
+    [
+        (["clean"], 1, 0),
+        (["clean", "exceptions"], 2, 1),
+        (["exceptions", "no verdict"], 2, 3),
+        (["clean"], 2, 3),  # a target is missing
+        ([], 0, 3),
+    ],
+)
+def test_the_verdict_of_all(outcomes: Sequence[Any], counted: int, code: int) -> None:
+    found = ordered([Entry(f"t{i}", "x", outcome, 0, "") for i, outcome in enumerate(outcomes)])
+    fleet = Fleet("1", "2026-01-01T00:00:00+00:00", 1.0, counted, found)
+    assert fleet.exit_code == code
+    assert list(earlier(document(fleet)).values()) == list(found)
+    assert ("missing" in fleet.sentence) == (counted > len(found))
+
+
+def test_an_interruption_keeps_what_is_finished(schemas: Path) -> None:
+    (schemas / "fleet.toml").write_text(FLEET + '[targets.slow]\nsource = "sound.sql"\nmode = "scan"\nbudget = "120"\n')
+    command = [sys.executable, "-m", "rlsaudit", "fleet", "fleet.toml", "--jobs", "4"]
+    process = subprocess.Popen(command, cwd=schemas, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[3/4]"):
+            break
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "Traceback" not in errors
+    assert "4 targets: 2 no verdict, 1 exceptions, 1 clean" in output
+    assert len(entries(schemas)) == 4
+    left = subprocess.run(["pgrep", "-f", str(schemas)], capture_output=True, text=True, check=False).stdout.split()
+    assert [pid for pid in left if pid != str(os.getpid())] == []
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_with_a_killed_worker_gives_the_same(schemas: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    names = [f"t{number}" for number in range(6)]
+    targets = [
+        Target(name, str(schemas / ("open.sql" if name == "t3" else "sound.sql")), mode="audit") for name in names
+    ]
+    local = {one.name: one for one in (entry(t, work(Job(t)), "") for t in targets[2:4])}
+    with (
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        found: list[Entry] = []
+        executor = client.get_executor(pure=False, retries=2)
+        running = run(targets, (), executor, {}, lambda done: None)
+        found.append(next(running))
+        busy = [address for address, tasks in client.processing().items() if tasks]
+        pids = client.run(os.getpid)
+        os.kill(pids[busy[0]], signal.SIGKILL)
+        found += running
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(client.scheduler_info()["workers"]) < 3:
+            time.sleep(0.2)
+    assert sorted(one.name for one in found) == names
+    for one in found:
+        same = local["t3" if one.name == "t3" else "t2"]
+        assert replace(one, name="", started="", seconds=0.0, asked="", source="") == replace(
+            same, name="", started="", seconds=0.0, asked="", source=""
+        )
