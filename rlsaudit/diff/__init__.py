@@ -1,0 +1,1 @@
+"""What changed in isolation between two states of a schema."""
