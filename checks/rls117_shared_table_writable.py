@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
@@ -16,14 +15,8 @@ from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
+from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole
-
-_PASSING = re.compile(
-    r"(^|_)(logs?|logging|events?|audits?|audit_trail|trails?|history|histories|queues?|jobs?|outbox|inbox|messages?|metrics?|traces?|stats"
-    r"|sessions?|caches?|locks?|leases?|rate_limits?|limits|attempts?|idempotency(_keys?)?|deliveries|webhooks?|notifications?|tasks?"
-    r"|runs?|executions?|heartbeats?|workers?|schedules?|dead_letters?|changes|changelog|staging|imports?)(_|$)"
-)
-"""Names of tables that rows pass through: they are written by everybody because that is what they are for."""
 
 _RATES = "CREATE TABLE tax_rates (country text PRIMARY KEY, percent numeric NOT NULL);\n"
 
@@ -94,7 +87,7 @@ def _hit(subject: Subject, relation: Relation, writers: list[tuple[ApplicationRo
 def _severity(relation: Relation, commands: tuple[str, ...], read: bool, cascades: bool) -> Severity:
     if cascades:
         return "high"
-    if not read or _PASSING.search(relation.name.lower()):
+    if not read or words.passing(relation.name):
         return "low"
     return "medium" if commands == ("INSERT",) else "high"
 

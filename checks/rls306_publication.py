@@ -1,6 +1,5 @@
 """Publications, which send rows past every policy."""
 
-import re
 from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
@@ -8,13 +7,11 @@ from rlsaudit.checks._fixes import listed, several
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Publication, Relation, Role
+from rlsaudit.catalog.model import Publication, Relation
 from rlsaudit.catalog.outcome import Condition, ways
 from rlsaudit.catalog.policies import row_filter
 from rlsaudit.check import Example, Hit, Subject, check
-
-_PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunchy|tsdb|yugabyte)")
-"""Roles of a hosting provider, who holds the server anyway."""
+from rlsaudit.tenancy.roles import subscribes
 
 
 @check(
@@ -45,7 +42,7 @@ _PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunc
     ),
 )
 def publication(subject: Subject) -> Iterator[Hit]:
-    takers = [role for role in subject.catalog.roles if _subscribes(role)]
+    takers = [role for role in subject.catalog.roles if subscribes(role)]
     for one in subject.catalog.publications:
         tenant = [
             relation
@@ -90,13 +87,6 @@ def _names(condition: Condition, keys: set[str | None]) -> bool:
         one.exact and one.operator == "=" and one.column.name in keys and isinstance(e.bare(one.other), e.Constant)
         for one in e.comparisons(condition.atom)
     )
-
-
-def _subscribes(role: Role) -> bool:
-    """A login that may take any publication and is not trusted with every row by its attributes."""
-    if _PROVIDER.match(role.name) or role.predefined:
-        return False
-    return role.replication and role.login and not role.superuser and not role.bypassrls
 
 
 def _fix(one: Publication, tenant: list[Relation]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from rlsaudit.catalog.model import PUBLIC, Column, Function, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words
+from rlsaudit.tenancy.members import memberships, names_login
 
 _SETUP = (
     SOUND
@@ -41,7 +41,6 @@ _ANY = """
 _LOOKED_UP = _ANY.removesuffix(";") + " AND m.tenant_id = wanted;"
 _NOT_FOUND = """
   IF NOT FOUND THEN RAISE EXCEPTION 'not a member'; END IF;"""
-_LOGIN = re.compile(r"(db|pg|sql|database)_?(user|role|login)(_?name)?$|rol(e_?)?name$", re.IGNORECASE)
 _DECIDES = ("if", "case", "raise", "assert", "strict", "for", "while", "loop", "exit")
 _VERIFIES = frozenset({"crypt", "hmac", "digest", "sha224", "sha256", "sha384", "sha512", "md5", "verify"})
 
@@ -154,8 +153,8 @@ def _by_caller(subject: Subject, function: Function) -> bool:
 def _known(subject: Subject, setter: Setter, checked: list[Function]) -> _Known | None:
     function = setter.function
     set_here = {one.setting for one in setters(subject) if one.function.oid == function.oid}
-    for relation, user, tenant in _memberships(subject):
-        if _is_login(user):
+    for relation, user, tenant in memberships(subject.catalog, subject.tenancy):
+        if names_login(user):
             said = f"{relation.qualified} says which login belongs to which tenant"
             return _Known(said, "high", relation, user, tenant, "session_user")
     gateway = sorted(name for name in context_settings(subject) if name.startswith("request.jwt"))
@@ -163,41 +162,13 @@ def _known(subject: Subject, setter: Setter, checked: list[Function]) -> _Known 
         return _Known(f"policies know the caller from {gateway[0]}", "high")
     acting = sorted(name for name in context_settings(subject) - set_here if words.user_like(name))
     if function.security_definer and acting:
-        for relation, user, tenant in _memberships(subject):
+        for relation, user, tenant in memberships(subject.catalog, subject.tenancy):
             caller = f"NULLIF(current_setting({literal(acting[0])}, true), '')::{user.type}"
             said = f"{relation.qualified} says who belongs to which tenant and {acting[0]} who is acting"
             return _Known(said, "high", relation, user, tenant, caller)
     if checked:
         return _Known(f"{checked[0].signature}, which sets the same, does look", "medium")
     return None
-
-
-def _memberships(subject: Subject) -> Iterator[tuple[Relation, Column, Column]]:
-    """Relations that tie somebody to a tenant, with both columns; those of database roles first."""
-    found = []
-    for oid in subject.tenancy.tenant_data():
-        relation, classified = subject.catalog.relation(oid), subject.tenancy.of(oid)
-        if not relation.holds_rows or classified.path or oid == subject.tenancy.registry:
-            continue
-        tenant = relation.column(classified.key) if classified.key else None
-        if tenant is None:
-            continue
-        unique = [
-            set(one.columns) for one in subject.catalog.constraints_of(oid) if one.kind in ("primary key", "unique")
-        ]
-        users = [
-            column for column in relation.columns
-            if (column.base_type == "name" or _LOGIN.match(column.name) or words.user_like(column.name))
-            and any(column.number in columns <= {column.number, tenant.number} for columns in unique)
-            and column.number != tenant.number
-        ]  # fmt: skip
-        found += [(relation, user, tenant) for user in sorted(users, key=lambda one: not _is_login(one))[:1]]
-    yield from sorted(found, key=lambda one: not _is_login(one[1]))
-
-
-def _is_login(column: Column) -> bool:
-    """Whether it names database roles."""
-    return column.base_type == "name" or bool(_LOGIN.match(column.name))
 
 
 def _with_check(function: Function, setter: Setter, known: _Known) -> str:

@@ -197,8 +197,10 @@ def _functions(report: Report, width: int) -> str:
         (shorten(visible(cell.relation), max(room - role, 10)), shorten(visible(cell.role), role), _state(cell))
         for cell in shown
     ]
-    table = tabulate(rows, ("function", "role", "calls"), tablefmt="plain", disable_numparse=True)
-    return "\n".join(filter(None, ["Functions", table, _more(len(cells) - len(shown), "function")]))
+    own = any(not visible(cell.relation).endswith(")") for cell in cells)  # a function's name ends in its arguments
+    first, heading = ("what is run", "Functions and own statements") if own else ("function", "Functions")
+    table = tabulate(rows, (first, "role", "calls"), tablefmt="plain", disable_numparse=True)
+    return "\n".join(filter(None, [heading, table, _more(len(cells) - len(shown), "function")]))
 
 
 def _gaps(cells: Iterable[Cell], width: int) -> str:

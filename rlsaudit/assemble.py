@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Literal
 
 from rlsaudit import describe
-from rlsaudit.cells import AUDIT_LIMIT, CellName, cells_of, proofs_of
+from rlsaudit.cells import AUDIT_LIMIT, cells_of, proofs_of
 from rlsaudit.doors import open_doors
+from rlsaudit.doubt import CellName
 from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least, concerns
 from rlsaudit.pieces import Pieces
 from rlsaudit.places import placed

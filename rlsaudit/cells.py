@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from rlsaudit.catalog.model import COMMANDS
+from rlsaudit.catalog.model import COMMANDS, Catalog
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.doubt import CellName, Doubt, Settled
 from rlsaudit.finding import Cell
 from rlsaudit.pieces import Pieces
 from rlsaudit.prove.prove import Proof
+from rlsaudit.tenancy.model import Tenancy
 
 AUDIT_LIMIT = "Audit only: nothing was executed, so every cell without a proof is not covered."
-
-CellName = tuple[str, str, str]
 
 
 def cells_of(
     pieces: Pieces, proofs: Mapping[CellName, Proof], doors: Mapping[tuple[str, str], str]
 ) -> tuple[Cell, ...]:
     """Every cell, proofs taken in; ``doors`` are the leaks that go around a relation's policies, by relation and role."""
-    ordinary = _ordinary(pieces)
+    ordinary = ordinary_sessions(pieces)
     found = pieces.probed.cells if pieces.probed else _unprobed(pieces)
-    return tuple(_with_proof(cell, proofs, doors, ordinary) for cell in found)
+    settled = pieces.probed.settled if pieces.probed else {}
+    return tuple(_with_proof(cell, proofs, doors, ordinary, settled) for cell in found)
 
 
 def proofs_of(pieces: Pieces) -> dict[CellName, Proof]:
@@ -30,7 +31,23 @@ def proofs_of(pieces: Pieces) -> dict[CellName, Proof]:
     return {(pieces.catalog.relation(p.relation).qualified, names[p.role], p.command): p for p in pieces.proofs}
 
 
-def _ordinary(pieces: Pieces) -> Callable[[Proof], bool]:
+def doubts_of(catalog: Catalog, tenancy: Tenancy, proofs: Iterable[Proof]) -> tuple[Doubt, ...]:
+    """What is not proven, for the probe, which may have another catalog: relations by name."""
+    names = {role.oid: role.name for role in tenancy.roles}
+    found = []
+    for proof in proofs:
+        if proof.verdict != "proven":
+            doubt = Doubt(catalog.relation(proof.relation).qualified, names[proof.role], proof.command, proof.reason)
+            witness = proof.witness
+            if witness is not None:
+                rows = ((label, oid or proof.relation, columns) for label, oid, columns in witness.rows)
+                named = tuple((label, catalog.relation(oid).qualified, columns) for label, oid, columns in rows)
+                doubt = replace(doubt, rows=named, settings=witness.settings, state=witness.state)
+            found.append(doubt)
+    return tuple(found)
+
+
+def ordinary_sessions(pieces: Pieces) -> Callable[[Proof], bool]:
     """Whether the session of a witness is one that the tenants have: its settings are those of ordinary personas.
 
     What is open without a context needs no such session, and every relation was tried without one.
@@ -57,6 +74,7 @@ def _with_proof(
     proofs: Mapping[CellName, Proof],
     doors: Mapping[tuple[str, str], str],
     ordinary: Callable[[Proof], bool],
+    settled: Mapping[CellName, Settled],
 ) -> Cell:
     """A proof lifts a cell that held, and alone it covers a cell that was not probed; it never hides a leak or a gap.
 
@@ -77,9 +95,11 @@ def _with_proof(
     if proof.verdict == "unknown" and cell.state == "held":
         return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
     if proof.verdict == "refuted" and cell.state == "held":
-        if not ordinary(proof):
+        tried = settled.get((cell.relation, cell.role, cell.command))
+        if not ordinary(proof) or (tried is not None and tried.opened):
             return replace(cell, reason=f"{cell.reason}; not for every session that can be thought of: {proof.reason}")
-        reason = f"the policies admit rows of two tenants ({proof.reason}), which the probe did not bring about: {cell.reason}"
+        said = tried.said if tried is not None else cell.reason
+        reason = f"the policies admit rows of two tenants ({proof.reason}), which the probe did not bring about: {said}"
         return replace(cell, state="not covered", reason=reason)
     return cell
 

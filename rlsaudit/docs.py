@@ -1,4 +1,4 @@
-"""The generated pages of docs/: ``python -m rlsaudit.docs DIR`` writes a page per check, an index and cli.md.
+"""The generated pages of docs/: ``python -m rlsaudit.docs DIR`` writes a page per check, an index, cli.md, rlsaudit.1.
 
 Nothing is taken from click's formatter, whose line breaks and brackets change with its version and the
 terminal: the same code gives the same bytes everywhere.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from rlsaudit import manual
 from rlsaudit.check import Check, Example, registry
 from rlsaudit.cli import cli
 
@@ -37,6 +38,7 @@ def pages() -> dict[str, str]:
     own = shipped()
     return {
         "cli.md": command_line(),
+        "rlsaudit.1": manual.page(_paragraphs(cli), map(_entry, commands())),
         "checks/index.md": index(own),
         **{f"checks/{one.id}.md": check_page(one) for one in own},
     }
@@ -126,6 +128,16 @@ def _below(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command
             yield f"{prefix}{name}", command
 
 
+def _entry(named: tuple[str, click.Command]) -> manual.Entry:
+    name, command = named
+    options = [
+        (", ".join(one.opts), "" if one.is_flag else _value(one), _variable(one), _meaning(one))
+        for one in command.params
+        if isinstance(one, click.Option)
+    ]
+    return manual.Entry(_usage(name, command), _paragraphs(command), options)
+
+
 def _usage(name: str, command: click.Command) -> str:
     arguments = [one for one in command.params if isinstance(one, click.Argument)]
     shown = [(one.name or "").upper() if one.required else f"[{(one.name or '').upper()}]" for one in arguments]
@@ -140,10 +152,18 @@ def _options(command: click.Command) -> Iterator[str]:
     for one in options:
         names = ", ".join(one.opts)
         value = "" if one.is_flag else f" {_value(one)}"
-        variable = f"`{one.envvar}`" if isinstance(one.envvar, str) else ""
-        default = f" Default: {one.default}." if one.show_default and one.default is not None else ""
-        rows.append(f"| `{_code(names + value)}` | {variable} | {_cell((one.help or '') + default)} |")
+        variable = f"`{_variable(one)}`" if _variable(one) else ""
+        rows.append(f"| `{_code(names + value)}` | {variable} | {_cell(_meaning(one))} |")
     yield "\n".join(rows)
+
+
+def _variable(option: click.Option) -> str:
+    return option.envvar if isinstance(option.envvar, str) else ""
+
+
+def _meaning(option: click.Option) -> str:
+    default = f" Default: {option.default}." if option.show_default and option.default is not None else ""
+    return (option.help or "") + default
 
 
 def _value(option: click.Option) -> str:
@@ -156,8 +176,11 @@ def _value(option: click.Option) -> str:
 
 
 def _help(command: click.Command) -> str:
-    paragraphs = re.split(r"\n\s*\n", (command.help or "").strip())
-    return "\n\n".join(_wrapped(paragraph) for paragraph in paragraphs)
+    return "\n\n".join(map(_wrapped, _paragraphs(command)))
+
+
+def _paragraphs(command: click.Command) -> list[str]:
+    return [" ".join(one.split()) for one in re.split(r"\n\s*\n", (command.help or "").strip())]
 
 
 def _example(example: Example) -> Iterator[str]:

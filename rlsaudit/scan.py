@@ -19,11 +19,14 @@ from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.cells import doubts_of
 from rlsaudit.check import registry, run_checks
 from rlsaudit.collecting import without_collecting
 from rlsaudit.copying import Server, copied
+from rlsaudit.doubt import Doubt
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Finding, Severity
+from rlsaudit.own import OwnStatement
 from rlsaudit.pieces import Pieces
 from rlsaudit.places import within
 from rlsaudit.probe.detector.planting import Mode
@@ -42,6 +45,7 @@ from rlsaudit.source.open import detect, layout, sql_files
 from rlsaudit.source.presets import platform
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.source.stand_in import STAND_IN, stand_in
+from rlsaudit.source.statements import recorded
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import TENANT_DATA, Tenancy
 from rlsaudit.untested import Untested, withheld
@@ -82,6 +86,10 @@ class Options:
     fail_on: Severity = "medium"
     auditing: bool = True
     probing: bool = True
+    own: tuple[OwnStatement, ...] = ()
+    """Statements of the application that the probe runs as they are."""
+    recorded: bool = False
+    """Whether those that the target's pg_stat_statements has seen are run too."""
     detector: Mode = "sample"
     """Whether rlsaudit plants one leak of its own in each cell, or every kind that applies."""
     plans: bool = False
@@ -111,6 +119,8 @@ class Opened:
     """Running and holding ``DATABASE``; None for a snapshot, and for a DSN that is only audited."""
     scratch_catalog: Catalog | None
     scratch_tenancy: Tenancy | None
+    recorded: tuple[OwnStatement, ...] = ()
+    """What pg_stat_statements has seen on the target."""
     gaps: Untested = field(default_factory=Untested)
     """What of the target the scratch copy does not have."""
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
@@ -161,7 +171,7 @@ def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
 def _audited(
     opened: Opened, options: Options, progress: Progress, phases: list[tuple[str, float]]
 ) -> tuple[tuple[Finding, ...], tuple[Planned, ...]]:
-    _require_subject(opened)
+    require_subject(opened)
     with _timed("audit", phases):
         progress("auditing the catalog", 0, 1)
         found = run_checks(opened.catalog, opened.tenancy, live=opened.live) if options.auditing else ()
@@ -186,7 +196,7 @@ def _examined(
             progress("proving policies", 0, 1)
             proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
         with _timed("probe", phases):
-            probed = _probe(opened, options, progress)
+            probed = _probe(opened, options, doubts_of(opened.catalog, opened.tenancy, proofs), progress)
             probed = withheld(probed, opened.gaps, opened.catalog, opened.tenancy) if probed else None
     pieces = Pieces(
         catalog=opened.catalog, tenancy=opened.tenancy, findings=found, proofs=proofs, probed=probed,
@@ -211,6 +221,10 @@ def open_source(options: Options, progress: Progress) -> Iterator[Opened]:
         raise UsageError(f"{' and '.join(ways)} are two ways to test a live database: choose one")
     if ways and options.plans:
         raise UsageError(f"--plans reaches into the scratch server's files, so it wants one of our own: no {ways[0]}")
+    if options.recorded and kind != "dsn":
+        raise UsageError("--statements-from-stats asks a live database: give a connection string")
+    if (options.own or options.recorded) and options.in_place:
+        raise UsageError("own statements are run in a scratch copy: leave out --in-place")
     if options.preset and kind in ("snapshot", "dsn"):
         raise UsageError(f"--preset {options.preset} is for SQL; a live database has what its platform made")
     if kind == "snapshot":
@@ -248,6 +262,7 @@ def _live(options: Options, progress: Progress) -> Iterator[Opened]:
     progress("reading the database", 0, 1)
     with dsn.connect(options.source) as connection:
         catalog = load_catalog(connection)
+        seen = recorded(connection) if options.recorded else ()
     tenancy = infer(catalog, options.declared)
     if options.in_place or not (options.probing or options.plans):
         yield Opened(catalog, tenancy, tenancy.notes, None, None, None)
@@ -263,7 +278,7 @@ def _live(options: Options, progress: Progress) -> Iterator[Opened]:
         on_target=options.scratch_on_target,
     ) as copy:
         notes = (*tenancy.notes, *copy.notes)
-        yield Opened(catalog, tenancy, notes, copy.server, copy.catalog, copy.tenancy, copy.gaps)
+        yield Opened(catalog, tenancy, notes, copy.server, copy.catalog, copy.tenancy, seen, copy.gaps)
 
 
 @contextmanager
@@ -308,7 +323,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
         )
 
 
-def _require_subject(opened: Opened) -> None:
+def require_subject(opened: Opened) -> None:
     """Nothing to test is no pass."""
     catalog, tenancy = opened.catalog, opened.tenancy
     if not catalog.relations:
@@ -341,7 +356,7 @@ def _unexplained(planned: tuple[Planned, ...], found: tuple[Finding, ...]) -> tu
     return tuple(one for one in planned if one.relation not in said)
 
 
-def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult | None:
+def _probe(opened: Opened, options: Options, doubts: tuple[Doubt, ...], progress: Progress) -> ProbeResult | None:
     if options.in_place:
         guarded = opened.tenancy.tenant_data()
         with held(options.source, opened.catalog, guarded, agreed=options.agreed) as connection:
@@ -355,6 +370,7 @@ def _probe(opened: Opened, options: Options, progress: Progress) -> ProbeResult 
             opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
             seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
             examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
+            doubts=doubts, own=options.own + opened.recorded,
         )  # fmt: skip
     finally:
         set_hypothesis_home_dir(None)

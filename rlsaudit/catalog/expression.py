@@ -90,6 +90,8 @@ class Compare(_Part):
     strict: bool = True
     """Known to be NULL for any NULL operand."""
     type: str = "boolean"
+    collation: int = 0
+    """The OID; -1 for an operator that is not built in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class Call(_Part):
     strict: bool = False
     """Known to return NULL for any NULL argument."""
     inlined: Expression | None = None
+    collation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

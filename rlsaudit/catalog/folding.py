@@ -45,25 +45,22 @@ def _regular(text: str, pattern: str, fold: bool) -> bool | None:
         return None
 
 
-def _substring(text: str, start: str, count: str | None = None) -> str | None:
-    first = int(start) - 1
-    end = len(text) if count is None else first + int(count)
-    return None if count is not None and int(count) < 0 else text[max(first, 0) : max(end, 0)]
+def _substring(text: str, start: int, count: int | None = None) -> str | None:
+    end = len(text) if count is None else start - 1 + count
+    return None if count is not None and count < 0 else text[max(start - 1, 0) : max(end, 0)]
 
 
-def _left(text: str, count: str) -> str:
-    return text[: int(count)]
+def _left(text: str, count: int) -> str:
+    return text[:count]
 
 
-def _right(text: str, count: str) -> str:
-    number = int(count)
-    return "" if number == 0 else text[-number:]
+def _right(text: str, count: int) -> str:
+    return "" if count == 0 else text[-count:]
 
 
-def _split(text: str, by: str, number: str) -> str | None:
+def _split(text: str, by: str, number: int) -> str | None:
     parts = text.split(by) if by else [text]
-    index = int(number)
-    return None if index < 1 else parts[index - 1] if index <= len(parts) else ""
+    return None if number < 1 else parts[number - 1] if number <= len(parts) else ""
 
 
 def _starts(text: str, prefix: str) -> str:
@@ -77,8 +74,8 @@ def _place(text: str, part: str) -> str:
 TEXT_FUNCTIONS: Mapping[str, Callable[..., str | None]] = {
     "lower": str.lower, "upper": str.upper, "btrim": lambda s: s.strip(" "), "text": str, "varchar": str,
     "length": lambda s: str(len(s)), "char_length": lambda s: str(len(s)), "octet_length": lambda s: str(len(s)),
-    "||": str.__add__, "textcat": str.__add__, "left": _left, "right": _right, "substr": _substring,
+    "||": "{}{}".format, "textcat": str.__add__, "left": _left, "right": _right, "substr": _substring,
     "substring": _substring, "split_part": _split, "starts_with": _starts, "position": _place, "strpos": _place,
-    "replace": str.replace,
+    "replace": lambda s, a, b: s.replace(a, b) if a else s,
 }  # fmt: skip
-"""By name; arguments and results are the text forms of constants, None for what is not told."""
+"""By name; arguments are texts and numbers, or there is a TypeError; results are text forms, None for what is not told."""

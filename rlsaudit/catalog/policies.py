@@ -6,10 +6,9 @@ All functions are pure and fail closed: what cannot be read is ``Opaque``.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Literal
 
-from rlsaudit.catalog.expression import Call, Expression, Setting, Subquery, walk
+from rlsaudit.catalog.expression import Call, Expression, Setting, walk
 from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Publication, Relation
 from rlsaudit.catalog.nodetree import NodeTreeError
 from rlsaudit.catalog.translate import Translator
@@ -93,15 +92,6 @@ def index_predicate(catalog: Catalog, index: Index) -> Expression | None:
     if index.predicate_tree is None or relation is None:
         return None
     return _readers(catalog).translator.predicate(index.predicate_tree, relation)
-
-
-def view_query(catalog: Catalog, view: Relation) -> Subquery | None:
-    """What a view reads, as the subquery of an EXISTS: the tables' columns have level 1; None when it cannot be read."""
-    found = None if view.query_tree is None else _readers(catalog).translator.query(view.query_tree)
-    if found is None:
-        return None
-    # Before PostgreSQL 16 the query lists the view itself twice, as OLD and NEW.
-    return replace(found, relations=tuple(oid for oid in found.relations if oid != view.oid))
 
 
 def view_branches(catalog: Catalog, view: Relation) -> tuple[Branch, ...] | None:

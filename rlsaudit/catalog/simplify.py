@@ -320,8 +320,12 @@ def _s_call(part: Expression, state: State) -> Expression:
 
 def _folded(part: e.Call, arguments: tuple[Expression, ...]) -> str | None:
     """What a built-in function of text gives for constants."""
-    given = [one.value for one in arguments if isinstance(one, e.Constant) and one.type in (*_TEXTS, *_INTEGERS)]
-    values = [one for one in given if one is not None and one.isascii()]
+    given = [one for one in arguments if isinstance(one, e.Constant) and one.type in (*_TEXTS, *_INTEGERS)]
+    values = [
+        int(one.value) if one.type in _INTEGERS else one.value
+        for one in given
+        if one.value is not None and one.value.isascii()
+    ]
     function = None if part.user else TEXT_FUNCTIONS.get(part.name)
     text = bool(arguments) and arguments[0].type in _TEXTS
     if function is None or not text or len(values) != len(arguments):

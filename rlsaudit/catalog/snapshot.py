@@ -18,6 +18,7 @@ FORMAT = "rlsaudit-catalog"
 VERSION = 1
 
 Decoder = Callable[[Any], Any]
+Names = Mapping[str, Mapping[int, str]]
 
 # Fields that say nothing about the meaning of a schema; fields that hold OIDs: of what, or which field says.
 _MEANINGLESS = {"oid", "type_oid", "return_type", "estimated_rows", "using_tree", "check_tree", "body_tree"} | {
@@ -77,12 +78,24 @@ def fingerprint(catalog: Catalog) -> str:
     Objects count by name.  Left out: the server (but for its major version), OIDs, estimates and expression
     trees, which repeat the text with OIDs and source positions.
     """
+    names = names_of(catalog)
+    digest = hashlib.sha256(f"{FORMAT} {VERSION} {catalog.server.major}".encode())
+    for collection in fields(Catalog):
+        items = getattr(catalog, collection.name)
+        if isinstance(items, tuple):
+            digest.update(f"\n{collection.name}\n".encode())
+            digest.update("\n".join(sorted(repr(named(item, names)) for item in items)).encode())
+    return digest.hexdigest()
+
+
+def names_of(catalog: Catalog) -> Names:
+    """What is called how: kind of object → OID → name."""
     relations = {relation.oid: relation.qualified for relation in catalog.relations}
 
     def attached(items: Iterable[Policy | Trigger | Rule]) -> dict[int, str]:
         return {item.oid: f"{quote(item.name)} ON {relations.get(item.relation, '')}" for item in items}
 
-    names: dict[str, dict[int, str]] = {
+    return {
         "role": {PUBLIC: "PUBLIC"} | {role.oid: role.name for role in catalog.roles},
         "schema": {schema.oid: schema.name for schema in catalog.schemas},
         "relation": relations,
@@ -92,16 +105,9 @@ def fingerprint(catalog: Catalog) -> str:
         "trigger": attached(catalog.triggers),
         "rule": attached(catalog.rules),
     }
-    digest = hashlib.sha256(f"{FORMAT} {VERSION} {catalog.server.major}".encode())
-    for collection in fields(Catalog):
-        items = getattr(catalog, collection.name)
-        if isinstance(items, tuple):
-            digest.update(f"\n{collection.name}\n".encode())
-            digest.update("\n".join(sorted(repr(_named(item, names)) for item in items)).encode())
-    return digest.hexdigest()
 
 
-def _named(item: Any, names: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]:
+def named(item: Any, names: Names) -> tuple[Any, ...]:
     """The values of a dataclass with names in place of OIDs."""
     kind: Any = type(item)
     values: list[Any] = []
@@ -112,7 +118,7 @@ def _named(item: Any, names: Mapping[str, Mapping[int, str]]) -> tuple[Any, ...]
             if refers_to:
                 value = sorted(names[refers_to].get(oid, "") for oid in value)
             elif value and is_dataclass(value[0]):
-                value = [_named(element, names) for element in value]
+                value = [named(element, names) for element in value]
         elif refers_to and type(value) is int:
             value = names.get(refers_to, _NO_NAMES).get(value, "")
         values.append(value)

@@ -106,15 +106,6 @@ class Translator:
         except (NodeTreeError, RecursionError) as error:
             return (e.Opaque(f"unreadable expression ({error})"),)
 
-    def query(self, tree: str) -> e.Subquery | None:
-        """The query of a view; its tables' columns have level 1.  None when the tree cannot be read."""
-        self.queries = 0
-        try:
-            found = [self.subselect("exists", node, None, Scope(({},))) for node in _listed(parse_value(tree))]
-        except (NodeTreeError, RecursionError):
-            return None
-        return found[0] if len(found) == 1 and isinstance(found[0], e.Subquery) else None
-
     def translate(self, node: Node, scope: Scope) -> Expression:
         if scope.depth > MAX_DEPTH:
             raise NodeTreeError("expression nested too deeply")
@@ -203,7 +194,8 @@ class Translator:
         arguments = self.all(node.nodes("args"), scope)
         if oid >= FIRST_USER_OID or symbol.schema != "pg_catalog":
             return self.call(oid, arguments, result, scope)
-        return self.built_in(symbol.name, oid, arguments, result, scope, symbol.volatility, symbol.strict)
+        found = self.built_in(symbol.name, oid, arguments, result, scope, symbol.volatility, symbol.strict)
+        return replace(found, collation=node.integer("inputcollid")) if isinstance(found, e.Call) else found
 
     def built_in(
         self,
@@ -271,14 +263,15 @@ class Translator:
             left, right = arguments
             called = self.catalog.symbol_functions.get(symbol.function)
             strict = built_in or exact or (called is not None and called.strict)
-            return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=strict)
+            collation = node.integer("inputcollid") if built_in else -1
+            return e.Compare(symbol.name, left, right, exact, symbol.volatility, strict=strict, collation=collation)
         if built_in and symbol.name in JSON and len(arguments) == 2:
             return e.Json(symbol.name, arguments[0], arguments[1], result)
         called = self.catalog.symbol_functions.get(symbol.function)
         strict = called is not None and (called.strict or (built_in and called.name in STRICT))
         return e.Call(
             symbol.name, symbol.function, symbol.schema, arguments, symbol.volatility, result,
-            user=not built_in, strict=strict,
+            user=not built_in, strict=strict, collation=node.integer("inputcollid"),
         )  # fmt: skip
 
     def exact(self, node: Node) -> bool:

@@ -8,7 +8,7 @@ has_table_privilege and its family.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TypeAlias
 
@@ -148,12 +148,6 @@ class Visibility:
                 if policy.command in ("ALL", command) and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
             )
         return found
-
-    def granted_roles(self, relation: Relation, command: str) -> Iterable[int]:
-        """Roles (PUBLIC excluded, superusers excluded) that effectively hold ``command`` on the relation."""
-        return tuple(
-            role.oid for role in self.catalog.roles if not role.superuser and self.may(role.oid, relation, command)
-        )
 
     def _superuser(self, role: int) -> bool:
         attributes = self._roles.get(role)

@@ -19,7 +19,7 @@ from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.probe.detector.planting import MODES, Mode
 from rlsaudit.scan import Options, Progress
-from rlsaudit.source import presets
+from rlsaudit.source import presets, statements
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -159,6 +159,20 @@ def run_options(command: F) -> F:
                 envvar="RLSAUDIT_HISTORY",
                 help=f"Directory of earlier runs, whose last {history.MOST} the HTML report shows in a row.",
             ),
+            click.option(
+                "--statements",
+                "statement_files",
+                multiple=True,
+                type=click.Path(path_type=Path),
+                envvar="RLSAUDIT_STATEMENTS",
+                help="SQL file of the application's own statements, run by the probe under every tenant with own and "
+                "foreign parameters ($1, :name, %s); repeatable.",
+            ),
+            click.option(
+                "--statements-from-stats",
+                is_flag=True,
+                help="Run those too that the live database's pg_stat_statements has seen.",
+            ),
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
             click.option(
                 "--budget",
@@ -212,6 +226,8 @@ def merged(
     waivers_file: Path | None = None,
     baseline_file: Path | None = None,
     history_directory: Path | None = None,
+    statement_files: tuple[Path, ...] = (),
+    statements_from_stats: bool = False,
     seed: int | None = None,
     budget: str | None = None,
     jobs: int | None = None,
@@ -244,6 +260,8 @@ def merged(
         detector=detector or loaded.detector or "sample",
         fail_on=fail_on or loaded.fail_on or "medium",
         probing=probing,
+        own=tuple(one for path in statement_files for one in statements.from_file(path)),
+        recorded=statements_from_stats,
         command=("rlsaudit", *sys.argv[1:]),
         configuration_hash=loaded.hash,
     )

@@ -13,9 +13,11 @@ from rlsaudit.cli.audit import audit
 from rlsaudit.cli.checks import checks, explain
 from rlsaudit.cli.config import config
 from rlsaudit.cli.demo import demo
+from rlsaudit.cli.diff import diff
 from rlsaudit.cli.doctor import doctor
 from rlsaudit.cli.evidence import evidence
 from rlsaudit.cli.fix import fix
+from rlsaudit.cli.fleet import fleet
 from rlsaudit.cli.init import init
 from rlsaudit.cli.probe import probe
 from rlsaudit.cli.replay import replay
@@ -45,7 +47,9 @@ for _command in (
     scan,
     audit,
     probe,
+    diff,
     fix,
+    fleet,
     init,
     replay,
     report,

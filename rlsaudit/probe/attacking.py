@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import chain
 from pathlib import Path
 
+from rlsaudit.own import OwnStatement
 from rlsaudit.probe import parallel
 from rlsaudit.probe.attacks import context, doors, listening, pools
 from rlsaudit.probe.attacks.escalate import escalate, pooled
 from rlsaudit.probe.attacks.pointing import pointings
+from rlsaudit.probe.attacks.statements import run_own
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.attacks.workload import workloads
 from rlsaudit.probe.ground.leak import Place
@@ -34,6 +36,8 @@ def attack(
     seconds: float,
     progress: Progress,
     examples: Path | None,
+    own: Sequence[OwnStatement] = (),
+    unproven: Container[tuple[int, str]] = (),
 ) -> None:
     sessions = [session_of(server, world, arena, role) for world in worlds]
     session = sessions[0]
@@ -75,11 +79,16 @@ def attack(
         for _, leak in doors.truncations(arena, session, role.oid):
             ledger.counts["write", role.name] += 1
             ledger.leaks += [leak] if leak else []
+        for ran in run_own(arena, session, own, ledger.open_anyway(role.name)):
+            ledger.ran[ran.statement.label, role.name] = ran
+            ledger.counts["read", role.name] += ran.trials
+            ledger.leaks += ran.leaks
         seen: set[Place] = {leak.place for leak in ledger.leaks}
         hard = examples / hashlib.sha256(role.name.encode()).hexdigest()[:16] if examples else None
         found, programs = workloads(
-            arena, session, role.oid, seed=seed, examples=EXAMPLES, seconds=seconds, seen=seen, database=hard
-        )
+            arena, session, role.oid, seed=seed, examples=EXAMPLES, seconds=seconds, seen=seen, database=hard,
+            unproven=unproven,
+        )  # fmt: skip
         ledger.leaks += found
         ledger.programs += programs
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rlsaudit.probe.attacks.absence import remove_others, replace_others
-from rlsaudit.probe.attacks.interference import WorldName, interferences
+from rlsaudit.probe.attacks.interference import Program, WorldName, interferences, own_interferences
+from rlsaudit.probe.attacks.statements import beside
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.detector import planting
 from rlsaudit.probe.detector.planting_worlds import plant_unique
@@ -49,10 +50,24 @@ def _compare(
         for leak in interferences(arena, role.oid, present, others, ledger.open_anyway(role.name)):
             ledger.counts["interference", role.name] += 1
             ledger.leaks += [leak] if leak else []
+        for leak in own_interferences(arena, present, others, _own(arena, ledger, role)):
+            ledger.counts["interference", role.name] += 1
+            ledger.leaks += [leak] if leak else []
     finally:
         for session in (present, *others.values()):
             session.close()
             ledger.statements += session.statements
+
+
+def _own(arena: Arena, ledger: Ledger, role: ApplicationRole) -> list[Program]:
+    """The application's statements, with own and foreign values, as far as nothing that they name leaks by itself."""
+    telling = {leak.function or leak.relation for leak in ledger.leaks if leak.role == role.name and not leak.own}
+    found = []
+    for ran in (one for (_, name), one in ledger.ran.items() if name == role.name and not one.leaks):
+        ran.beside = ran.beside or beside(arena, ran.statement, frozenset(telling))
+        programs = () if ran.beside else ran.programs
+        found += [Program(0, "EXECUTE", one[-1], first=one[:-1], own=ran.statement.label) for one in programs]
+    return found
 
 
 def _plant_unique(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks import doors
+from rlsaudit.probe.attacks.statements import Ran
 from rlsaudit.probe.attacks.sweep import Arena, CellKey
 from rlsaudit.probe.ground.leak import Leak, Tried
 from rlsaudit.probe.ground.session import Session
@@ -24,6 +25,8 @@ class Ledger:
     """None until tenants are seeded."""
     tried: dict[CellKey, Tried] = field(default_factory=dict)
     called: dict[tuple[int, str], doors.Called] = field(default_factory=dict)
+    ran: dict[tuple[str, str], Ran] = field(default_factory=dict)
+    """Own statements of the application, by label and role name."""
     leaks: list[Leak] = field(default_factory=list)
     opening: set[Persona] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 
 import psycopg
 
 from rlsaudit.probe.attacks.careless import careless
+from rlsaudit.probe.attacks.claims import claims
+from rlsaudit.probe.attacks.common_rows import changes
+from rlsaudit.probe.attacks.copying import copies
+from rlsaudit.probe.attacks.feeds import feeds
+from rlsaudit.probe.attacks.loopbacks import loopbacks
 from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.attacks.unenforced import stored_references
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.world import SHARED
@@ -22,7 +29,7 @@ from rlsaudit.probe.result import Progress, Scratch
 
 
 def spoilt(server: Scratch, bare: str, arena: Arena, ledger: Ledger) -> None:
-    """Add what shows of rows that no tenant's session could have made."""
+    """Add what is tried in a superuser's transaction: rows that no tenant's session could have made, and what asks for such."""
     stage, rows = Stage(arena.catalog, arena.tenancy, arena.world.tenants), seeded(arena)
     with server.connect(bare) as connection:
         for role in arena.tenancy.roles:
@@ -30,6 +37,27 @@ def spoilt(server: Scratch, bare: str, arena: Arena, ledger: Ledger) -> None:
             for leak in (one for one in careless(arena, role) if one.relation not in anyway):
                 ledger.counts[leak.breaks, role.name] += 1
                 ledger.leaks += [leak] if shows(connection, stage, leak, rows) else []
+            for tries in (changes, claims, stored_references, copies):
+                for leak in tries(arena, role, lambda one: shows(connection, stage, one, _needed(one, rows))):
+                    ledger.counts[leak.breaks, role.name] += 1
+                    ledger.leaks.append(leak)
+
+
+def _needed(leak: Leak, rows: Sequence[SeedRow]) -> list[SeedRow]:
+    return [row for row in rows if row.relation.oid not in leak.without]
+
+
+def outward(server: Scratch, arena: Arena, ledger: Ledger, schema: str) -> None:
+    """Add what leaves the server, through a publication or a foreign table; only where the server is our own."""
+    ways = [*chain(feeds(arena), *(loopbacks(arena, role) for role in arena.tenancy.roles))]
+    if server.shared and ways:
+        ledger.notes["What publications and foreign tables send was not tried on the target's own server."] = None
+    stage, rows = Stage(arena.catalog, arena.tenancy, arena.world.tenants), seeded(arena)
+    for programs in () if server.shared else ways:
+        shown = (
+            one for one in programs if confirm(server, script(stage, one, () if len(one.visits) > 1 else rows), schema)
+        )
+        ledger.leaks += [*islice(shown, 1)]
 
 
 def replayed(  # noqa: PLR0917
@@ -60,7 +88,7 @@ def _once_more(
     """What does not show again with the fewest rows is run with all of them, before it is called unstable."""
     if shown or one.leak.world:
         return one, text, shown
-    whole = script(stage, one.leak, [row for row in rows if row.relation.oid not in one.leak.without])
+    whole = script(stage, one.leak, _needed(one.leak, rows))
     return (one, whole, True) if confirm(server, whole, schema) else (one, text, False)
 
 
@@ -68,7 +96,9 @@ def _shrunk_visits(
     server: Scratch, source: str, visited: str, arena: Arena, stage: Stage, leak: Leak, rows: Sequence[SeedRow]
 ) -> tuple[SeedRow, ...]:  # fmt: skip
     """The fewest rows of a leak whose visits commit; it is tried in a database that is dropped afterwards."""
-    role = next(role for role in arena.tenancy.roles if role.name == leak.role)
+    role = next((role for role in arena.tenancy.roles if role.name == leak.role), None)
+    if role is None:  # a subscriber, to whom only what is stored afterwards is sent
+        return ()
     server.create_database(visited, source)
     try:
         with server.connect(visited) as connection:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import psycopg
 
+from rlsaudit.doubt import CellName, Settled
 from rlsaudit.finding import Cell, Finding, PropertyResult
 
 Progress = Callable[[str, int, int], None]
@@ -49,5 +50,7 @@ class ProbeResult:
     """Why no tenant at all could be seeded."""
     interrupted: bool = False
     """Cut short by a signal: what is here was found until then."""
+    settled: Mapping[CellName, Settled] = field(default_factory=dict)
+    """Refuted cells whose witness brought nothing about."""
     not_tried: tuple[str, ...] = ()
     """What this way of probing leaves out altogether, in sentences; then nothing is called clean."""

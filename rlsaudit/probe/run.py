@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from rlsaudit import interrupt
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.doubt import Doubt
 from rlsaudit.errors import RlsauditError
+from rlsaudit.own import OwnStatement
 from rlsaudit.probe import parallel
 from rlsaudit.probe.attacking import attack, listen
-from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.attacks.sweep import Arena, Focus, focused
 from rlsaudit.probe.comparing import interfere
 from rlsaudit.probe.detector import planting
+from rlsaudit.probe.doubting import Doubting, unproven
 from rlsaudit.probe.ground.leak import shortest
 from rlsaudit.probe.judging import judge, partial
 from rlsaudit.probe.judging.findings import as_finding, as_unstable
 from rlsaudit.probe.judging.functions import function_cells
 from rlsaudit.probe.judging.opening import without
+from rlsaudit.probe.judging.statements import own_cells
 from rlsaudit.probe.judging.telling import worth_telling
 from rlsaudit.probe.ledger import Ledger
 from rlsaudit.probe.replay.script import Stage, schema_script
-from rlsaudit.probe.replaying import replayed, seeded, spoilt
+from rlsaudit.probe.replaying import outward, replayed, seeded, spoilt
 from rlsaudit.probe.result import ProbeResult, Progress, Scratch
-from rlsaudit.probe.seeding import logins, plan
+from rlsaudit.probe.seeding import logins
 from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.probe.self_test import detect, verdict
 from rlsaudit.probe.self_test import plant as plant_leaks
@@ -48,14 +52,19 @@ def probe(
     plant: planting.Mode = "sample",
     jobs: int = 1,
     examples: Path | None = None,
+    doubts: Sequence[Doubt] = (),
+    focus: Focus | None = None,
+    own: Sequence[OwnStatement] = (),
 ) -> ProbeResult:
     """Attack a copy of ``database``, a loaded scratch database with the objects of ``catalog``; it is left unseeded.
 
     ``budget`` is the time in seconds for random workloads, over all roles; ``jobs`` how many sessions sweep at once,
-    ``examples`` a directory that keeps the workloads' hard examples.
+    ``examples`` a directory that keeps the workloads' hard examples.  ``doubts`` are cells that are not proven;
+    with a ``focus`` the rows are those of the whole schema, and only what is in it is attacked.  ``own`` are
+    statements of the application, run as they are.
     """
     interrupt.obey()
-    notes = _let_in(server, database, catalog, tenancy)
+    notes = logins.let_in(server, database, catalog, tenancy)
     catalog, made = logins.prepare(server, database, catalog, tenancy)
     tenancy = logins.reduced(tenancy)
     names = _Names(secrets.token_hex(3))
@@ -66,7 +75,7 @@ def probe(
         progress("seeding tenants", 0, 1)
         with server.connect(names.world) as connection:
             world = populate(connection, catalog, tenancy)
-        arena = Arena(catalog, tenancy, Visibility(catalog), world)
+        arena = focused(Arena(catalog, tenancy, Visibility(catalog), world), focus)
         ledger.arena = arena
         worlds = parallel.copies(server, names.world, arena, jobs)
         names.also += worlds[1:]
@@ -74,9 +83,19 @@ def probe(
             progress(f"attacking as {role.name}", number, len(tenancy.roles))
             seconds = budget / len(tenancy.roles)
             attack(
-                server, worlds, arena, role, ledger, seed=seed, seconds=seconds, progress=progress, examples=examples
+                server,
+                worlds,
+                arena,
+                role,
+                ledger,
+                seed=seed,
+                seconds=seconds,
+                progress=progress,
+                examples=examples,
+                own=own,
+                unproven=unproven(arena, role.name, doubts),
             )
-        return _judged(server, database, names, arena, ledger, notes, plant, progress)
+        return _judged(server, database, names, arena, ledger, notes, plant, doubts, progress)
     except (KeyboardInterrupt, SystemExit, RlsauditError, psycopg.Error) as error:
         if ledger.arena is None or not interrupt.ends(error):
             raise  # nothing was attacked yet, or no signal came
@@ -98,22 +117,26 @@ class _Names:
     also: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world, self.wide, self.bare, self.planted, self.visits, self.heard = (
-            f"rlsaudit_{kind}_{self.suffix}" for kind in ("world", "wide", "bare", "planted", "visits", "heard")
+        self.world, self.wide, self.bare, self.planted, self.visits, self.heard, self.doubted = (
+            f"rlsaudit_{kind}_{self.suffix}"
+            for kind in ("world", "wide", "bare", "planted", "visits", "heard", "doubted")
         )
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (self.world, self.wide, self.bare, self.planted, self.visits, self.heard, *self.also)
+        return (self.world, self.wide, self.bare, self.planted, self.visits, self.heard, self.doubted, *self.also)
 
 
-def _judged(
+def _judged(  # noqa: PLR0917
     server: Scratch, database: str, names: _Names, arena: Arena, ledger: Ledger, notes: tuple[str, ...],
-    mode: planting.Mode, progress: Progress,
+    mode: planting.Mode, doubts: Sequence[Doubt], progress: Progress,
 ) -> ProbeResult:  # fmt: skip
     """After the attack: whether it could see, what differs between worlds, and the leaks shown again."""
     catalog, roles = arena.catalog, arena.tenancy.roles
     listen(server, names.world, names.heard, without(arena, ledger.opening), roles, ledger)
+    settled = Doubting(server, names.world, names.doubted, without(arena, ledger.opening), ledger).settle(
+        doubts, progress
+    )
     progress("checking that the probe can see", 0, 1)
     server.create_database(names.wide, names.world)
     detected, unnoticed = detect(server, names.wide, arena, roles, ledger.tried)
@@ -122,11 +145,12 @@ def _judged(
     progress("comparing worlds with and without other tenants", 0, 1)
     replaced = interfere(server, names.world, names.suffix, ordinary, roles, ledger, planted, mode)
     spoilt(server, names.bare, ordinary, ledger)
+    schema = schema_script(server.dump_schema(database, data=True), catalog)
+    outward(server, ordinary, ledger, schema)
     leaks = shortest(ledger.leaks)
     cells = judge.cells(arena, roles, ledger.tried, detected.sensitive, leaks)
     cells = judge.without_missed(catalog, cells, planted.missed)
-    cells += function_cells(ledger.called, leaks)
-    schema = schema_script(server.dump_schema(database, data=True), catalog)
+    cells += function_cells(ledger.called, leaks) + own_cells(ledger.ran, leaks)
     told = worth_telling(catalog, leaks)
     shown = replayed(server, database, names.bare, names.visits, arena, told, schema, replaced, progress)
     findings = tuple((as_finding if again else as_unstable)(catalog, one, text) for one, text, again in shown)
@@ -142,6 +166,7 @@ def _judged(
         len(arena.world.tenants),
         blind,
         _unseeded(arena),
+        settled=settled,
     )
 
 
@@ -153,7 +178,7 @@ def _interrupted(server: Scratch, database: str, arena: Arena, ledger: Ledger, n
     schema = schema_script(server.dump_schema(database, data=True), arena.catalog) if found else ""
     stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
     return ProbeResult(
-        partial.cells(arena, roles, ledger.tried, found),
+        partial.cells(arena, roles, ledger.tried, found) + own_cells(ledger.ran, found),
         partial.findings(stage, found, seeded(arena)),
         partial.properties(properties(ledger, roles, arena)),
         (*notes, *ledger.notes),
@@ -173,25 +198,3 @@ def _unseeded(arena: Arena) -> str:
         return ""
     relation = arena.catalog.relation(root)
     return f"{relation.qualified}: {arena.world.failures.get(root, 'no row of it could be made')}"
-
-
-def _let_in(server: Scratch, database: str, catalog: Catalog, tenancy: Tenancy) -> tuple[str, ...]:
-    """Real logins need LOGIN and CONNECT; in the scratch cluster only, and said in the report."""
-    if server.shared:
-        return ()
-    if tenancy.context.login:
-        keys = ", ".join(plan.key_families(tenancy)[0])
-        return (f"In the scratch copy each tenant ({keys}) logs in as a role of its own: {tenancy.context.why}.",)
-    changed = []
-    with server.connect(database) as connection:
-        for role in tenancy.roles:
-            known, who = catalog.role(role.oid), sql.Identifier(role.name)
-            connection.execute(sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT -1").format(who))
-            question = "SELECT pg_catalog.has_database_privilege(%s, %s, 'CONNECT')"
-            row = connection.execute(question, (role.name, connection.info.dbname)).fetchone()
-            if row == (False,):
-                here = sql.Identifier(connection.info.dbname)
-                connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(here, who))
-            if not known.login or row == (False,):
-                changed.append(role.name)
-    return (f"In the scratch copy these roles were allowed to log in: {', '.join(changed)}.",) if changed else ()

@@ -13,23 +13,25 @@ so that a result other than an error does not depend on them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, depends_on_row, is_volatile, outer_queries, walk
 from rlsaudit.catalog.simplify import RAISES
-from rlsaudit.prove import lookups, smt
+from rlsaudit.catalog.typenames import FIRST_USER_OID
+from rlsaudit.prove import applied, logic, lookups, smt
+from rlsaudit.prove.applied import MODELLED
 from rlsaudit.prove.lookups import Witness
+from rlsaudit.prove.samples import Sample
 from rlsaudit.prove.smt import FALSE, TRUE, Term
 from rlsaudit.prove.tables import NO_WORLD, World
-from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, parsing, sort_of, text_number
+from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, number_text, parsing, sort_of, text_number
 
 SettingsState = Literal["any", "null", "empty"]
 """Settings free, all never set, or all ``''`` (what SET LOCAL leaves behind)."""
 
-_MODELLED = frozenset({"integer", "text", "boolean", "uuid"})
 # Types whose input function refuses the empty string.
 _NOT_EMPTY = frozenset(
     {
@@ -38,6 +40,7 @@ _NOT_EMPTY = frozenset(
         "timestamp with time zone", "timestamp without time zone",
     }
 )  # fmt: skip
+_LIKE = {"~~": "=", "!~~": "<>"}
 _SESSION = (e.Setting, e.SessionRole, e.Subquery)
 EMPTY_DOCUMENT: Term = smt.literal(0)
 
@@ -53,8 +56,12 @@ class Encoder:
         opaque: Literal["any", "error"] = "any",
         not_null: frozenset[str] = frozenset(),
         world: World = NO_WORLD,
+        held: frozenset[str] = frozenset(),
+        checks: tuple[Expression, ...] = (),
+        samples: bool = False,
     ) -> None:
         self.role, self.state, self.opaque, self.not_null = role, state, opaque, not_null
+        self.held, self.checks, self.samples = held, checks, samples
         self.tables, self.relation = dict(world.tables), world.relation
         self.members, self.needed, self.own = dict(world.members), world.needed, world.own
         self.relations: dict[str, int] = {}
@@ -69,6 +76,8 @@ class Encoder:
         self.columns: dict[tuple[str, int], Value] = {}
         self.texts: dict[str, None] = {"": None}
         self.parsed: dict[tuple[str, str], None] = {}
+        self.candidates: dict[Term, tuple[Sample, ...]] = {}
+        self.lists: dict[Expression, str] = {}
         self.fresh_count = 0
 
     def fresh(self, kind: str, name: str = "") -> Term:
@@ -93,6 +102,16 @@ class Encoder:
         """``encode`` of what the server takes for a boolean, also where its type was not understood."""
         value = self.encode(expression, row)
         return value if value.kind == "boolean" else self.unknown(f"a condition of type {value.kind}", "boolean")
+
+    def checked(self, row: Row) -> Iterator[Term]:
+        """That no CHECK is false for the row.  A row made of samples must be known to pass."""
+        unknowns, sampled = dict(self.unknowns), bool(self.candidates)
+        for check in self.checks:
+            found = self.condition(check, row)
+            yield smt.negation(found.is_false)
+            if sampled:
+                yield smt.negation(found.error)
+        self.unknowns = unknowns
 
     def all(self, expressions: Iterable[Expression], row: Row) -> list[Value]:
         return [self.encode(expression, row) for expression in expressions]
@@ -223,92 +242,35 @@ class Encoder:
             self.constraints.append(smt.function(f"valid {name}", "Bool", printed))
         for name in types:
             self.parsed[value.kind, name] = None
+        if self.samples and self.opaque == "error":
+            applied.printed(self, value.kind, printed)
         return self.strict([value], printed, "text")
 
     def compare(self, compare: e.Compare, row: Row) -> Value:
         left, right = self.encode(compare.left, row), self.encode(compare.right, row)
-        return self.compared(compare.operator, left, right, compare.exact, compare.strict)
+        operator, exact = compare.operator, compare.exact
+        if operator == "?" and left.kind == "jsonb" and applied.is_list(compare.left):
+            return applied.listed(self, compare.left, left, right, row)
+        built_in = compare.collation >= 0 and compare.volatility == "immutable"
+        if built_in and operator in _LIKE and compare.collation < FIRST_USER_OID and _is_plain(right):
+            operator, exact = _LIKE[operator], True
+        pure = built_in and compare.strict and operator not in ("=", "<>")
+        key = f"{operator} {compare.collation} {compare.left.type} {compare.right.type}" if pure else ""
+        return self.compared(operator, left, right, exact, compare.strict, key)
 
-    def compared(self, operator: str, left: Value, right: Value, exact: bool, strict: bool = False) -> Value:
+    def compared(
+        self, operator: str, left: Value, right: Value, exact: bool, strict: bool = False, key: str = ""
+    ) -> Value:
         same_kind = left.kind == right.kind
         if exact and same_kind and operator == "=":
             return self.strict([left, right], smt.equal(left.value, right.value), "boolean")
-        if exact and same_kind and operator == "<>" and left.kind in _MODELLED:
+        if exact and same_kind and operator == "<>" and left.kind in MODELLED:
             return self.strict([left, right], smt.negation(smt.equal(left.value, right.value)), "boolean")
         if strict and same_kind and left.kind == "integer" and operator in ("<", "<=", ">", ">="):
             return self.strict([left, right], smt.ordered(operator, left.value, right.value), "boolean")
+        if key:
+            return applied.applied(self, operator, key, f"the comparison {operator}", [left, right], "boolean")
         return self.unknown(f"the comparison {operator}", "boolean", [left, right], strict)
-
-    def distinct(self, distinct: e.Distinct, row: Row) -> Value:
-        left, right = self.encode(distinct.left, row), self.encode(distinct.right, row)
-        if not distinct.exact or left.kind != right.kind:
-            return self.unknown("IS DISTINCT FROM", "boolean", [left, right])
-        differ = smt.negation(smt.equal(left.value, right.value))
-        value = smt.choice(left.null, smt.negation(right.null), smt.disjunction([right.null, differ]))
-        return Value(smt.disjunction([left.error, right.error]), FALSE, value, "boolean")
-
-    def conjunction(self, conjunction: e.And, row: Row) -> Value:
-        values = [self.condition(argument, row) for argument in conjunction.arguments]
-        false = smt.disjunction(v.is_false for v in values)
-        error = smt.conjunction([smt.negation(false), smt.disjunction(v.error for v in values)])
-        null = smt.conjunction([smt.negation(false), smt.disjunction(v.is_null for v in values)])
-        return Value(error, null, smt.negation(false), "boolean")
-
-    def disjunction(self, disjunction: e.Or, row: Row) -> Value:
-        return self.negated(self.conjunction(e.And(tuple(e.Not(argument) for argument in disjunction.arguments)), row))
-
-    def negation(self, negation: e.Not, row: Row) -> Value:
-        return self.negated(self.condition(negation.argument, row))
-
-    def negated(self, value: Value) -> Value:
-        return replace(value, value=smt.negation(value.value))
-
-    def null_test(self, test: e.NullTest, row: Row) -> Value:
-        value = self.encode(test.argument, row)
-        return Value(value.error, FALSE, value.null if test.is_null else smt.negation(value.null), "boolean")
-
-    def boolean_test(self, test: e.BooleanTest, row: Row) -> Value:
-        value = self.condition(test.argument, row)
-        result = {None: value.null, True: value.is_true, False: value.is_false}[test.value]
-        return Value(value.error, FALSE, smt.negation(result) if test.negated else result, "boolean")
-
-    def choice(self, condition: Term, then: Value, otherwise: Value) -> Value:
-        if then.kind != otherwise.kind:
-            return self.unknown("values of several types", then.kind)
-        return Value(
-            smt.choice(condition, then.error, otherwise.error),
-            smt.choice(condition, then.null, otherwise.null),
-            smt.choice(condition, then.value, otherwise.value),
-            then.kind,
-        )
-
-    def coalesce(self, coalesce: e.Coalesce, row: Row) -> Value:
-        *values, result = self.all(coalesce.arguments, row)
-        for value in reversed(values):
-            result = self.choice(value.is_null, result, value)
-        return result
-
-    def null_if(self, null_if: e.NullIf, row: Row) -> Value:
-        left, right = self.encode(null_if.left, row), self.encode(null_if.right, row)
-        if not null_if.exact or left.kind != right.kind:
-            unknown = self.unknown("NULLIF", left.kind, [left, right])
-            return replace(unknown, null=smt.disjunction([unknown.null, left.null]))
-        same = smt.conjunction([smt.negation(right.null), smt.equal(left.value, right.value)])
-        error = smt.disjunction([left.error, right.error])
-        return Value(error, smt.disjunction([left.null, same]), left.value, left.kind)
-
-    def case(self, case: e.Case, row: Row) -> Value:
-        result = self.encode(case.default, row)
-        for condition, then in reversed(case.branches):
-            tested = self.condition(condition, row)
-            result = self.choice(tested.is_true, self.encode(then, row), result)
-            result = replace(result, error=smt.disjunction([tested.error, result.error]))
-        return result
-
-    def in_list(self, in_list: e.InList, row: Row) -> Value:
-        operator, exact = in_list.operator, in_list.exact
-        items = tuple(e.Compare(operator, in_list.operand, item, exact, strict=False) for item in in_list.items)
-        return self.encode(e.Or(items) if in_list.any else e.And(items), row)
 
     def any_array(self, any_array: e.AnyArray, row: Row) -> Value:
         found = any_array.array
@@ -316,6 +278,8 @@ class Encoder:
             test = e.Compare(any_array.operator, any_array.operand, found.target, any_array.exact, strict=False)
             return self.encode(replace(found, kind="any", test=test, type="boolean"), row)
         array = self.encode(found, row)
+        if any_array.any and any_array.exact and any_array.operator == "=" and applied.is_list(found):
+            return applied.listed(self, found, array, self.encode(any_array.operand, row), row)
         return self.unknown("a comparison with the elements of an array", "boolean", [array], strict=True)
 
     def json(self, json: e.Json, row: Row) -> Value:
@@ -333,8 +297,21 @@ class Encoder:
                 # The planner may fold it with the context of an earlier statement.
                 return self.unknown(f"{call.name}, IMMUTABLE but reading the session", kind_of(call.type))
             return self.encode(call.inlined, row)
-        operands = self.all(call.arguments, row)
-        return self.unknown(f"the function {call.name}", kind_of(call.type), operands, call.strict)
+        if call.name == "pg_has_role" and not call.user and self.holds_role(call.arguments):
+            return Value(FALSE, FALSE, TRUE, "boolean")
+        operands, kind = self.all(call.arguments, row), kind_of(call.type)
+        why = f"the function {call.name}"
+        if call.strict and call.volatility == "immutable" and not call.user:
+            key = f"{call.name} {call.function} {call.collation}"
+            return applied.applied(self, call.name, key, why, operands, kind)
+        return self.unknown(why, kind, operands, call.strict)
+
+    def holds_role(self, arguments: tuple[Expression, ...]) -> bool:
+        """Whether ``pg_has_role([current_user,] role, privilege)`` is true of the role in question."""
+        *user, role, privilege = (None, *arguments)[-3:]
+        asked = isinstance(privilege, e.Constant) and (privilege.value or "").strip().upper() in ("USAGE", "MEMBER")
+        own = user[0] is None or (isinstance(user[0], e.SessionRole) and user[0].which == "current_user")
+        return asked and own and isinstance(role, e.Constant) and role.type == "name" and role.value in self.held
 
     def opaque_part(self, opaque: e.Opaque, _: Row) -> Value:
         if opaque.why == RAISES.why:
@@ -352,6 +329,13 @@ class Encoder:
         return [*self.constraints, *known, *lookups.facts(self)]
 
 
+def _is_plain(pattern: Value) -> bool:
+    """Whether a pattern of LIKE matches nothing but itself."""
+    known = pattern.kind == "text" and smt.is_literal(pattern.value)
+    text = number_text(smt.number_of(pattern.value)) if known else None
+    return text is not None and not set("%_\\") & set(text)
+
+
 def _reads_session(call: e.Call) -> bool:
     """Whether the body itself, not an argument, reads what may change between statements."""
     given = {part for argument in call.arguments for part in walk(argument)}
@@ -367,16 +351,16 @@ _HANDLERS: Mapping[type, _Handler] = {
     e.SessionRole: Encoder.session_role,  # type: ignore[dict-item]
     e.Cast: Encoder.cast,  # type: ignore[dict-item]
     e.Compare: Encoder.compare,  # type: ignore[dict-item]
-    e.Distinct: Encoder.distinct,  # type: ignore[dict-item]
-    e.And: Encoder.conjunction,  # type: ignore[dict-item]
-    e.Or: Encoder.disjunction,  # type: ignore[dict-item]
-    e.Not: Encoder.negation,  # type: ignore[dict-item]
-    e.NullTest: Encoder.null_test,  # type: ignore[dict-item]
-    e.BooleanTest: Encoder.boolean_test,  # type: ignore[dict-item]
-    e.Coalesce: Encoder.coalesce,  # type: ignore[dict-item]
-    e.NullIf: Encoder.null_if,  # type: ignore[dict-item]
-    e.Case: Encoder.case,  # type: ignore[dict-item]
-    e.InList: Encoder.in_list,  # type: ignore[dict-item]
+    e.Distinct: logic.distinct,  # type: ignore[dict-item]
+    e.And: logic.conjunction,  # type: ignore[dict-item]
+    e.Or: logic.disjunction,  # type: ignore[dict-item]
+    e.Not: logic.negation,  # type: ignore[dict-item]
+    e.NullTest: logic.null_test,  # type: ignore[dict-item]
+    e.BooleanTest: logic.boolean_test,  # type: ignore[dict-item]
+    e.Coalesce: logic.coalesce,  # type: ignore[dict-item]
+    e.NullIf: logic.null_if,  # type: ignore[dict-item]
+    e.Case: logic.case,  # type: ignore[dict-item]
+    e.InList: logic.in_list,  # type: ignore[dict-item]
     e.AnyArray: Encoder.any_array,  # type: ignore[dict-item]
     e.Json: Encoder.json,  # type: ignore[dict-item]
     e.Call: Encoder.call,  # type: ignore[dict-item]

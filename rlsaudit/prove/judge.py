@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, comparisons, depends_on_row, walk
-from rlsaudit.prove.goals import Answer, Session, Side, Witness, columns_overlap, keys_agree, nothing_visible
+from rlsaudit.prove.applied import lists_in
+from rlsaudit.prove.goals import (
+    Answer,
+    Pair,
+    Session,
+    Side,
+    columns_overlap,
+    keys_agree,
+    nothing_visible,
+)
 from rlsaudit.prove.tables import NO_WORLD, Key, World
 from rlsaudit.prove.values import kind_of
+from rlsaudit.prove.witness import Witness
 
 Verdict = Literal["proven", "refuted", "unknown"]
 Bound = tuple[Side, Expression]
@@ -28,10 +39,16 @@ class Question:
     key: Key
     role: str | None
     """Name of the role, when the policies read it."""
+    held: frozenset[str]
+    """Names of the roles whose rights it has, when the policies ask for them."""
     null_allowed: bool
     """A NULL key means a row that is shared and may be read."""
     constrained: bool
     """A constraint bounds the key, so that an empty one may not exist."""
+    checks: tuple[Expression, ...]
+    """What is not false for any row."""
+    rewritten: bool
+    """Something else than CHECKs may refuse or change values."""
     guarded: str
     """Why a new row that the policies admit may be refused all the same."""
     principals: tuple[e.Column, ...]
@@ -52,15 +69,24 @@ class Result:
     """Of a refutation."""
     relies: tuple[int, ...] = ()
     """Relations of members whose rows say which tenants the acting user has."""
+    listed: str = ""
+    """Settings that list the session's tenants."""
 
 
 def judge(question: Question) -> Result:
     """The verdict on a question: the worst of its parts."""
     if not question.bounds:
         return Result("proven", "no policy applies: default deny")
-    results = [_agreement(question, one, other) for one, other in _pairs(question.bounds)]
+    session = Session(
+        role=question.role,
+        held=question.held,
+        world=question.world,
+        checks=question.checks,
+        samples=not question.rewritten,
+    )
+    results = [_agreement(question, one, other, session) for one, other in _pairs(question.bounds)]
     if all(result.verdict == "proven" for result in results):
-        results += [_closed(question, side, predicate) for side, predicate in question.bounds]
+        results += [_closed(question, side, predicate, session) for side, predicate in question.bounds]
         results += [_silent(question, predicate) for side, predicate in question.bounds if side == "old"]
     return max(results, key=lambda result: _WORSE.index(result.verdict))
 
@@ -72,59 +98,56 @@ def _pairs(bounds: tuple[Bound, ...]) -> Iterator[tuple[Bound, Bound]]:
                 yield first, second
 
 
-def _agreement(question: Question, first: Bound, second: Bound) -> Result:
+def _agreement(question: Question, first: Bound, second: Bound, session: Session) -> Result:
     """Two rows of one session have one key, or keys of which the acting user is a member."""
-    alone = replace(question.world, members=(), own=())
-    answer = _agree(question, first, second, Session(role=question.role, world=alone))
-    if answer.verdict == "holds":
-        return _whoever_runs_it(question, first, second, Result("proven", _bounded_by(question)))
-    if alone != question.world:
-        answer = _agree(question, first, second, Session(role=question.role, world=question.world))
-        if answer.verdict == "holds":
-            relies = tuple(oid for oid, _ in question.world.members)
-            return _whoever_runs_it(question, first, second, Result("proven", _members_of(question), relies=relies))
+    replaced = next((predicate for side, predicate in question.bounds if side == "old"), None)
+    sides = first[0], second[0]
+    pair = Pair(sides, first[1], second[1], replaced if "new" in sides else None)
+    agree = partial(keys_agree, key=question.key, null_allowed=question.null_allowed, looked_up=bool(question.through))
+    # Where no other rows matter, new rows that pass are as any that pass; what they replace only makes them fewer.
+    alone = not (question.world.tables or question.world.own)
+    answer = agree(replace(pair, sides=("old", "old"), replaced=None) if alone else pair, session=session)
+    if alone and answer.verdict != "holds" and pair.replaced is not None:
+        answer = agree(pair, session=session)
+    through = ", ".join(question.through)
+    if answer.by == "bound":
+        return Result("unknown", f"rows are bounded through {through}, not known to hold members")
     if answer.verdict == "unknown":
         return _undecided(question, answer)
-    return _disagreement(question, first, second, answer)
+    if answer.verdict == "violated":
+        return _disagreement(question, pair, answer, session)
+    # Inside a SECURITY DEFINER function current_user is another role.
+    if (
+        question.role is not None
+        and agree(pair, session=replace(session, role=None, held=frozenset())).verdict != "holds"
+    ):
+        return Result("unknown", f"holds while current_user is {question.role}, not for code that runs as others")
+    if answer.by == "excuse":
+        lists = {
+            s.name for x in (*lists_in(pair.first), *lists_in(pair.second)) for s in walk(x) if isinstance(s, e.Setting)
+        }
+        relies = tuple(oid for oid, _ in question.world.members)
+        if lists and not (relies or question.world.own):
+            named = ", ".join(sorted(lists))
+            return Result("proven", f"{question.key.name} is one of those that {named} lists", listed=named)
+        return Result("proven", _members_of(question), relies=relies)
+    return Result("proven", _bounded_by(question))
 
 
-def _agree(question: Question, first: Bound, second: Bound, session: Session, *, bounded: bool = False) -> Answer:
-    replaced = next((predicate for side, predicate in question.bounds if side == "old"), None)
-    return keys_agree(
-        first[1], second[1], question.key, session, null_allowed=question.null_allowed, sides=(first[0], second[0]),
-        bounded=bounded, replaced=replaced,
-    )  # fmt: skip
-
-
-def _whoever_runs_it(question: Question, first: Bound, second: Bound, result: Result) -> Result:
-    """Inside a SECURITY DEFINER function current_user is another role."""
-    if question.role is None:
-        return result
-    if _agree(question, first, second, Session(world=question.world)).verdict == "holds":
-        return result
-    return Result("unknown", f"holds while current_user is {question.role}, not for code that runs as others")
-
-
-def _disagreement(question: Question, first: Bound, second: Bound, answer: Answer) -> Result:
-    new = "new" in (first[0], second[0])
-    if question.through:
-        session = Session(role=question.role, world=question.world)
-        if _agree(question, first, second, session, bounded=True).verdict == "holds":
-            return Result(
-                "unknown", f"rows are bounded through {', '.join(question.through)}, not known to hold members"
-            )
+def _disagreement(question: Question, pair: Pair, answer: Answer, session: Session) -> Result:
+    new = "new" in pair.sides
+    alike = pair.sides[0] == pair.sides[1]
     if new and question.guarded:
         return Result("unknown", f"the policies do not bound new rows, but {question.guarded} may: {answer.witness}")
-    session = Session(role=question.role, world=question.world)
-    if first == second and not (new and question.world.own):
-        parties = _parties(question, first[1])
-        if len(parties) > 1 and columns_overlap(first[1], parties, session).verdict == "holds":
+    if alike and not (new and question.world.own):
+        parties = _parties(question, pair.first)
+        if len(parties) > 1 and columns_overlap(pair.first, parties, session):
             names = ", ".join(column.name for column in parties)
             return Result("unknown", f"a row belongs to whoever is named in one of {names}")
         for principal in question.principals:
-            if keys_agree(first[1], second[1], Key((), principal), session).verdict == "holds":
+            if keys_agree(replace(pair, replaced=None), Key((), principal), session).verdict == "holds":
                 return Result("unknown", f"rows are bound to {principal.name}, whose rows may be of several tenants")
-    what = "rows" if first == second else "an old row and what it becomes"
+    what = "rows" if alike else "an old row and what it becomes"
     return Result("refuted", f"one session reaches {what} of two tenants: {answer.witness}", answer.witness)
 
 
@@ -142,27 +165,26 @@ def _parties(question: Question, predicate: Expression) -> tuple[e.Column, ...]:
     return tuple(found.values()) if question.key.number in found else ()
 
 
-def _closed(question: Question, side: Side, predicate: Expression) -> Result:
+def _closed(question: Question, side: Side, predicate: Expression, session: Session) -> Result:
     """No row while the context is missing."""
     if not question.context and any(isinstance(part, e.SessionRole) for part in walk(predicate)):
         return Result("proven", f"{question.key.name} is bound to the session's role")
     worst = Result("proven", _bounded_by(question))
     for state, shown in _STATES:
-        session = Session(role=question.role, state=state, world=question.world)
-        answer = nothing_visible(predicate, question.key, session, null_allowed=question.null_allowed)
+        answer = nothing_visible(
+            predicate, question.key, replace(session, state=state), null_allowed=question.null_allowed,
+            empty_allowed=question.constrained or bool(question.through),
+        )  # fmt: skip
         if answer.verdict == "holds":
-            continue
-        if answer.verdict == "unknown":
-            worst = _undecided(question, answer)
             continue
         if not question.context:
             return Result("unknown", "one tenant's rows for every session of the role: no context is read")
-        others = nothing_visible(
-            predicate, question.key, session, null_allowed=question.null_allowed, empty_allowed=True
-        )
-        if others.verdict == "holds" and (question.constrained or question.through):
+        if answer.by == "bound":
             what = "row or one looked up" if question.through else "row"
             worst = Result("unknown", f"a {what} with an empty key would pass while the context is ''")
+            continue
+        if answer.verdict == "unknown":
+            worst = _undecided(question, answer)
             continue
         if side == "new" and question.guarded:
             worst = Result("unknown", f"without context the policies admit a new row, but {question.guarded} may not")

@@ -15,18 +15,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.expression import Expression, comparisons, renumbered, subquery_relations, walk
+from rlsaudit.catalog.expression import Expression, columns, comparisons, renumbered, subquery_relations, walk
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.prove.goals import Side, Witness
+from rlsaudit.prove.constraints import checks_on, rewritten
+from rlsaudit.prove.goals import Side
 from rlsaudit.prove.judge import Bound, Question, Result, Verdict, judge
 from rlsaudit.prove.tables import Key, Reader, anonymous, anonymous_key, combined, key_of
+from rlsaudit.prove.witness import Witness
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
-_SIDES: dict[Command, tuple[Side, ...]] = {
+SIDES: dict[Command, tuple[Side, ...]] = {
     "SELECT": ("old",),
     "INSERT": ("new",),
     "UPDATE": ("old", "new"),
@@ -95,6 +98,8 @@ def _answer(subject: _Subject, command: Command, answers: dict[Question, Result]
         reason = reason.replace(_placeholder(placeholder), name)
     key = exact.key.name if not exact.key.hops else f"{exact.key.name} by way of a foreign key"
     goal = f"all {_ROWS[command]} have one {key}; there are none while the context is missing"
+    if result.listed:
+        goal = f"all {_ROWS[command]} are of tenants that {result.listed} lists; there are none while the context is missing"
     if result.relies:
         goal = f"all {_ROWS[command]} are of tenants of the acting user; there are none while the context is missing"
     witness = result.witness
@@ -224,7 +229,10 @@ class _Subject:
         catalog = self.catalog
         bounds = self._bounds(command)
         predicates = [predicate for _, predicate in bounds]
-        reads_role = any(isinstance(part, e.SessionRole) for predicate in predicates for part in walk(predicate))
+        parts = [part for predicate in predicates for part in walk(predicate)]
+        has_role = any(isinstance(part, e.Call) and part.name == "pg_has_role" for part in parts)
+        reads_role = has_role or any(isinstance(part, e.SessionRole) for part in parts)
+        held = self.visibility.inherits(self.role.oid) if has_role else frozenset[int]()
         context = frozenset(name for predicate in predicates for name in settings(predicate, catalog))
         through = {oid for predicate in predicates for oid in subquery_relations(predicate)}
         relations = (catalog.find_relation(oid) for oid in sorted(through))
@@ -232,8 +240,11 @@ class _Subject:
             bounds=bounds,
             key=self.key,
             role=self.role.name if reads_role else None,
+            held=frozenset(one.name for one in catalog.roles if one.oid in held),
             null_allowed=self.classified.shared_rows and command == "SELECT",
             constrained=self._constrained("check", "foreign key") or self._checked(),
+            checks=checks_on(catalog, self.relation, {self.key.column.name, *chain(*map(columns, predicates))}),
+            rewritten=rewritten(catalog, self.relation),
             guarded=self._guard(command),
             principals=self._principals(predicates),
             context=context,
@@ -244,7 +255,7 @@ class _Subject:
 
     def _bounds(self, command: Command) -> tuple[Bound, ...]:
         policies = self.visibility.policies(self.role.oid, self.relation, command)
-        sides = _SIDES[command]
+        sides = SIDES[command]
         if command == "UPDATE":
             updatable = self.visibility.columns(self.role.oid, self.relation, "UPDATE")
             fixed = {column.name for column in (self.key.hops[0].columns if self.key.hops else (self.key.column,))}

@@ -1,33 +1,42 @@
-"""Terms of three-valued logic over integers, and the few things wanted of the solver; nothing else touches it.
+"""Terms of three-valued logic over integers, and what can be told of them without a solver.
 
-Terms are kept here and handed to the solver as SMT-LIB text: the library's own terms cost fifty times as much to make.
+Equal terms are one object as far as possible, and AND, OR and NOT simplify as they are made: most of what a policy says
+folds away.  Nothing here rests on two terms being one object, only on what that saves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import z3
+from collections.abc import Iterable
+from typing import Literal
 
 Sort = Literal["Bool", "Int"]
 
-SolverError: type[Exception] = z3.Z3Exception
-"""What the library raises for terms that do not fit together."""
-
-MILLISECONDS = 2000
-SEED = 7
+MOST_TERMS = 200_000
+"""Terms that are remembered; after that many all are forgotten."""
 
 
 class Term:
-    """An operator, symbol or number of SMT-LIB, applied to terms.  One object is one term; equal ones may differ."""
+    """An operator, symbol or number of SMT-LIB, applied to terms."""
 
-    __slots__ = ("arguments", "name", "operator", "sort")
+    __slots__ = ("_negated", "arguments", "name", "operator", "sort")
 
     def __init__(self, sort: Sort, operator: str, arguments: tuple[Term, ...] = (), name: str = "") -> None:
         self.sort, self.operator, self.arguments, self.name = sort, operator, arguments, name
         """``name`` makes the operator a variable or function of that name, any text."""
+        self._negated: Term | None = None
+
+
+_made: dict[tuple[str, str, tuple[Term, ...], str], Term] = {}
+
+
+def _make(sort: Sort, operator: str, arguments: tuple[Term, ...] = (), name: str = "") -> Term:
+    key = (sort, operator, arguments, name)
+    found = _made.get(key)
+    if found is None:
+        if len(_made) > MOST_TERMS:
+            _made.clear()
+        found = _made[key] = Term(sort, operator, arguments, name)
+    return found
 
 
 TRUE = Term("Bool", "true")
@@ -35,31 +44,61 @@ FALSE = Term("Bool", "false")
 
 
 def conjunction(terms: Iterable[Term]) -> Term:
-    kept: list[Term] = []
-    for term in terms:
-        if term is FALSE:
-            return FALSE
-        if term is not TRUE:
-            kept.append(term)
-    return TRUE if not kept else kept[0] if len(kept) == 1 else Term("Bool", "and", tuple(kept))
+    return _joined("and", "or", TRUE, FALSE, terms)
 
 
 def disjunction(terms: Iterable[Term]) -> Term:
-    kept: list[Term] = []
+    return _joined("or", "and", FALSE, TRUE, terms)
+
+
+def _joined(operator: str, dual: str, unit: Term, zero: Term, terms: Iterable[Term]) -> Term:
+    """The terms under an operator: nested ones opened, and what follows from the others dropped."""
+    kept: dict[Term, None] = {}
+    duals = False
     for term in terms:
-        if term is TRUE:
-            return TRUE
-        if term is not FALSE:
-            kept.append(term)
-    return FALSE if not kept else kept[0] if len(kept) == 1 else Term("Bool", "or", tuple(kept))
+        if term is zero:
+            return zero
+        if term.operator == operator:
+            kept.update(dict.fromkeys(term.arguments))
+            duals = True
+        elif term is not unit:
+            kept[term] = None
+            duals = duals or term.operator == dual
+    if len(kept) < 2:
+        return next(iter(kept), unit)
+    for term in kept:
+        if term._negated in kept:
+            return zero
+    if duals:
+        for term in [one for one in kept if one.operator == dual]:
+            if not kept.keys().isdisjoint(term.arguments):
+                del kept[term]
+                continue
+            rest = [one for one in term.arguments if one._negated not in kept]
+            if len(rest) < len(term.arguments):
+                others = [one for one in kept if one is not term]
+                return _joined(operator, dual, unit, zero, [*others, _joined(dual, operator, zero, unit, rest)])
+    return next(iter(kept)) if len(kept) == 1 else _make("Bool", operator, tuple(kept))
 
 
 def negation(term: Term) -> Term:
-    if term is TRUE:
-        return FALSE
-    if term is FALSE:
-        return TRUE
-    return term.arguments[0] if term.operator == "not" else Term("Bool", "not", (term,))
+    if term._negated is None:
+        term._negated = _negation(term)
+        term._negated._negated = term
+    return term._negated
+
+
+def _negation(term: Term) -> Term:
+    match term.operator:
+        case "true":
+            return FALSE
+        case "false":
+            return TRUE
+        case "and":
+            return disjunction([negation(one) for one in term.arguments])
+        case "or":
+            return conjunction([negation(one) for one in term.arguments])
+    return _make("Bool", "not", (term,))
 
 
 def implication(premise: Term, conclusion: Term) -> Term:
@@ -71,123 +110,140 @@ def choice(condition: Term, then: Term, otherwise: Term) -> Term:
         return then
     if condition is FALSE:
         return otherwise
-    return Term(then.sort, "ite", (condition, then, otherwise))
+    if then.sort == "Bool":
+        return conjunction([implication(condition, then), disjunction([condition, otherwise])])
+    return _make(then.sort, "ite", (condition, then, otherwise))
 
 
 def equal(left: Term, right: Term) -> Term:
-    return TRUE if left is right else Term("Bool", "=", (left, right))
+    if left is right:
+        return TRUE
+    if left.sort == "Bool":
+        return disjunction([conjunction([left, right]), conjunction([negation(left), negation(right)])])
+    if is_literal(left):
+        left, right = right, left
+    if is_literal(left):
+        return TRUE if left.operator == right.operator else FALSE
+    swapped = _made.get(("Bool", "=", (right, left), ""))
+    return swapped if swapped is not None else _make("Bool", "=", (left, right))
 
 
 def truth(name: str) -> Term:
-    return Term("Bool", "", (), name)
+    return _make("Bool", "", (), name)
 
 
 def number(name: str) -> Term:
-    return Term("Int", "", (), name)
+    return _make("Int", "", (), name)
 
 
 def literal(value: int | bool) -> Term:
     if isinstance(value, bool):
         return TRUE if value else FALSE
-    return Term("Int", str(value) if value >= 0 else f"(- {-value})")
+    return _make("Int", str(value) if value >= 0 else f"(- {-value})")
+
+
+def is_literal(term: Term) -> bool:
+    """Whether it is a number."""
+    return term.sort == "Int" and not term.name and not term.arguments
 
 
 def ordered(operator: str, left: Term, right: Term) -> Term:
     """``left operator right`` of integers, for ``<``, ``<=``, ``>``, ``>=``."""
-    return Term("Bool", operator, (left, right))
+    if is_literal(left) and is_literal(right):
+        one, other = number_of(left), number_of(right)
+        return literal({"<": one < other, "<=": one <= other, ">": one > other, ">=": one >= other}[operator])
+    return _make("Bool", operator, (left, right))
+
+
+def number_of(term: Term) -> int:
+    """The value of a literal."""
+    return int(term.operator.strip("()").replace(" ", ""))
 
 
 def function(name: str, sort: Sort = "Int", *arguments: Term) -> Term:
     """What an uninterpreted function gives for the arguments."""
-    return Term(sort, "", arguments, name)
+    return _make(sort, "", arguments, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """``holds`` False: no model.  None: the solver gave up.  ``values`` by variable name, as int or bool."""
-
-    holds: bool | None
-    values: Mapping[str, int | bool] = field(default_factory=dict)
-    tables: Mapping[str, Mapping[int | None, int | bool]] = field(default_factory=dict)
-    """Of functions of one number: argument → value, None for all other arguments."""
+ROUNDS = 8
 
 
-def solve(terms: Iterable[Term], milliseconds: int = MILLISECONDS) -> Model:
-    """Whether all terms can hold at once, within the time given."""
-    script = _Script()
-    asserted = [script.told(term) for term in terms if term is not TRUE]
-    if "false" in asserted:
-        return Model(False)
-    solver = z3.SolverFor("QF_UFLIA")
-    solver.set("timeout", milliseconds)
-    solver.set("random_seed", SEED)
-    solver.from_string(script.whole(asserted))
-    answer = solver.check()
-    if answer == z3.unsat:
-        return Model(False)
-    if answer != z3.sat:
-        return Model(None)
-    model = solver.model()
-    names = {symbol: key for key, symbol in script.symbols.items()}
-    values: dict[str, int | bool] = {}
-    tables: dict[str, dict[int | None, int | bool]] = {}
-    for declared in model.decls():
-        name, *sorts = names.get(declared.name(), ("",))
-        if len(sorts) == 1 and (plain := _plain(model[declared])) is not None:
-            values[name] = plain
-        elif len(sorts) == 2:
-            tables[name] = _table(model[declared])
-    return Model(True, values, tables)
+def settled(terms: Iterable[Term]) -> Term:
+    """The conjunction, with all put in that its parts say by themselves; FALSE when it is plain that they contradict.
+
+    It holds for the same values of all variables and functions.
+    """
+    whole = conjunction(terms)
+    for _ in range(ROUNDS):
+        before, parts = whole, whole.arguments if whole.operator == "and" else (whole,)
+        known = _Known(parts)
+        whole = FALSE if known.wrong else conjunction([known.put_into(part) for part in parts])
+        if whole is before:
+            break
+    return whole
 
 
-def _table(function: Any) -> dict[int | None, int | bool]:
-    entries = [function.entry(number) for number in range(function.num_entries())]
-    pairs = [(_plain(entry.arg_value(0)), _plain(entry.value())) for entry in entries]
-    found: dict[int | None, int | bool] = {one: value for one, value in pairs if one is not None and value is not None}
-    other = _plain(function.else_value())
-    return found if other is None else {**found, None: other}
+class _Known:
+    """What the parts of a conjunction say by themselves: the truth of a term, or which variable or number it equals."""
 
+    def __init__(self, parts: Iterable[Term]) -> None:
+        self.wrong = False
+        self.same: dict[Term, Term] = {}
+        self.seen: dict[Term, Term] = {}
+        for part in parts:
+            if part.operator == "=":
+                self._equate(*map(self._leader, part.arguments))
+            elif part.operator == "not":
+                self.seen[part.arguments[0]] = FALSE
+            elif part.operator != "or":
+                self.seen[part] = TRUE
 
-class _Script:
-    """Declarations and definitions; each term is written out once."""
+    def _equate(self, left: Term, right: Term) -> None:
+        if is_literal(left) or (right.arguments and not left.arguments):
+            left, right = right, left
+        self.wrong = self.wrong or equal(left, right) is FALSE
+        if left is not right and not right.arguments:
+            self.same[left] = right
 
-    def __init__(self) -> None:
-        self.declared: list[str] = []
-        self.defined: list[str] = []
-        self.symbols: dict[tuple[str, ...], str] = {}
-        self.written: dict[int, str] = {}
-        self.kept: list[Term] = []
+    def _leader(self, term: Term) -> Term:
+        while term in self.same:
+            term = self.same[term]
+        return term
 
-    def whole(self, asserted: list[str]) -> str:
-        body = [*self.defined, "(and true ", *asserted, ")", ")" * len(self.defined)]
-        return "\n".join([*self.declared, "(assert", *body, ")"])
+    def put_into(self, part: Term) -> Term:
+        """What else is known, put into a part.  What it says itself stays, or nothing would say it any more."""
+        match part.operator:
+            case "or":
+                return self._everywhere(part)
+            case "not":
+                return negation(self._inside(part.arguments[0]))
+            case "=":
+                return equal(*map(self._inside, part.arguments))
+        return self._inside(part)
 
-    def told(self, term: Term) -> str:
-        """The term as it is referred to."""
-        known = self.written.get(id(term))
-        if known is not None:
-            return known
-        operator = self._symbol(term) if term.name else term.operator
-        if term.arguments:
-            text = f"({operator} {' '.join([self.told(one) for one in term.arguments])})"
-            operator = f"t{len(self.written)}"
-            self.defined.append(f"(let (({operator} {text}))")
-        self.written[id(term)] = operator
-        self.kept.append(term)  # or its id could be given to another
-        return operator
+    def _everywhere(self, term: Term) -> Term:
+        found = self.seen.get(term)
+        if found is None:
+            rebuilt = self._inside(term)
+            found = self.seen[term] = self._leader(self.seen.get(rebuilt, rebuilt))
+        return found
 
-    def _symbol(self, term: Term) -> str:
-        key = (term.name, *(one.sort for one in term.arguments), term.sort)
-        if key not in self.symbols:
-            self.symbols[key] = f"s{len(self.symbols)}"
-            self.declared.append(f"(declare-fun {self.symbols[key]} ({' '.join(key[1:-1])}) {term.sort})")
-        return self.symbols[key]
-
-
-def _plain(term: Any) -> int | bool | None:
-    if z3.is_int_value(term):
-        value: int = term.as_long()
-        return value
-    if z3.is_true(term) or z3.is_false(term):
-        return bool(z3.is_true(term))
-    return None
+    def _inside(self, term: Term) -> Term:
+        """The term with what is known put into its operands."""
+        if not term.arguments:
+            return term
+        operands = [self._everywhere(one) for one in term.arguments]
+        match term.operator:
+            case "and":
+                return conjunction(operands)
+            case "or":
+                return disjunction(operands)
+            case "not":
+                return negation(operands[0])
+            case "=":
+                return equal(*operands)
+            case "ite":
+                return choice(*operands)
+            case "":
+                return function(term.name, term.sort, *operands)
+        return ordered(term.operator, *operands)

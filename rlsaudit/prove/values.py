@@ -31,11 +31,12 @@ class Value:
 
     @property
     def is_null(self) -> Term:
-        return smt.conjunction([smt.negation(self.error), self.null])
+        return self.null if self.error is smt.FALSE else smt.conjunction([smt.negation(self.error), self.null])
 
     @property
     def is_known(self) -> Term:
-        return smt.conjunction([smt.negation(self.error), smt.negation(self.null)])
+        known = smt.negation(self.null)
+        return known if self.error is smt.FALSE else smt.conjunction([smt.negation(self.error), known])
 
     @property
     def is_true(self) -> Term:

@@ -40,6 +40,12 @@ STAND_INS: dict[str, tuple[str, ...]] = {
 _SCHEMA = re.compile(r'\bSCHEMA\s+(?:"((?:[^"]|"")+)"|(\w+))', re.IGNORECASE)
 
 
+def available(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, ...]:
+    """Names of the extensions that the server can create.  Raises psycopg.Error."""
+    rows = connection.execute("SELECT name FROM pg_catalog.pg_available_extensions ORDER BY name").fetchall()
+    return tuple(str(name) for (name,) in rows)
+
+
 def stand_in_for(connection: psycopg.Connection[tuple[object, ...]], name: str, statement: str) -> str | None:
     """Create stand-ins for the extension where ``statement`` would have put it; returns the note, None without any.
 

@@ -85,6 +85,11 @@ class Context:
         return replace(persona, login="") if persona else None
 
     @property
+    def ordinary(self) -> Persona | None:
+        """The first that logs in as the application role and opens nothing by it."""
+        return next((one for one in self.personas if not (one.opening or self.login)), None)
+
+    @property
     def login(self) -> str:
         """Template of the tenants' own login roles; empty where all sessions log in as the application role."""
         return next((persona.login for persona in self.personas if persona.login), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,6 +13,8 @@ from rlsaudit.tenancy.model import ApplicationRole
 
 MOST = 6
 """Roles tested when none are named; more are listed in a note."""
+_PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunchy|tsdb|yugabyte)")
+"""Roles of a hosting provider, who holds the server anyway."""
 
 
 def application_roles(
@@ -59,6 +62,13 @@ def application_roles(
             f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(omitted))}.",
         )
     return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
+
+
+def subscribes(role: Role) -> bool:
+    """A login that may take any publication and is not trusted with every row by its attributes."""
+    if _PROVIDER.match(role.name) or role.predefined:
+        return False
+    return role.replication and role.login and not role.superuser and not role.bypassrls
 
 
 def _named(catalog: Catalog, name: str) -> ApplicationRole:

@@ -26,6 +26,12 @@ _INFRASTRUCTURE = re.compile(
     r"|typeorm_metadata|migrations?|schema_version|dbmate_migrations|atlas_schema_revisions|spatial_ref_sys)$"
 )
 
+_PASSING = re.compile(
+    r"(^|_)(logs?|logging|events?|audits?|audit_trail|trails?|history|histories|queues?|jobs?|outbox|inbox|messages?|metrics?|traces?|stats"
+    r"|sessions?|caches?|locks?|leases?|rate_limits?|limits|attempts?|idempotency(_keys?)?|deliveries|webhooks?|notifications?|tasks?"
+    r"|runs?|executions?|heartbeats?|workers?|schedules?|dead_letters?|changes|changelog|staging|imports?)(_|$)"
+)
+
 
 def _bare(name: str) -> str:
     """The last part of a dotted setting or a column, without decoration, in snake case."""
@@ -59,6 +65,11 @@ def switch_like(name: str) -> bool:
 def infrastructure(name: str) -> bool:
     """Tables of migration tools and the like."""
     return bool(_INFRASTRUCTURE.match(name.lower()))
+
+
+def passing(name: str) -> bool:
+    """Tables that rows pass through: they are written by everybody because that is what they are for."""
+    return bool(_PASSING.search(name.lower()))
 
 
 def stem(column: str) -> str:

@@ -13,7 +13,7 @@ from rlsaudit.catalog import load, queries
 from rlsaudit.catalog.expression import Call, Cast, Compare, Setting
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog, Relation
-from rlsaudit.catalog.policies import check_predicate, default_expression, index_expressions, view_query
+from rlsaudit.catalog.policies import check_predicate, default_expression, index_expressions, view_branches
 from rlsaudit.catalog.snapshot import save
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.server import ScratchServer
@@ -524,9 +524,10 @@ def test_trees_of_views_checks_defaults_and_indexes_are_read(database: Any) -> N
     assert isinstance(found := check_predicate(catalog, check), Compare) and found.operator == "<>"
     (call,) = index_expressions(catalog, catalog.indexes_of(table.oid)[0])
     assert isinstance(call, Call) and call.name == "lower"
-    query = view_query(catalog, view)
-    assert query is not None and query.relations == (table.oid,)
-    assert isinstance(query.condition, Compare) and query.condition.right == setting
+    (branch,) = view_branches(catalog, view) or ()
+    place, condition = branch.reads[0].conditions[0]
+    assert branch.reads[0].relation == table.oid and place == 0
+    assert isinstance(condition, Compare) and condition.right == setting
 
 
 def test_grants_on_system_objects_and_foreign_servers(database: Any) -> None:

@@ -30,12 +30,7 @@ def test_demo(demo, rlsaudit, tmp_path) -> None:
     uncovered = [cell for cell in evidence["cells"] if cell["state"] == "not covered"]
     leaks = [finding for finding in evidence["findings"] if finding["source"] == "probe"]
     assert not any("defect" in line for line in ran.said), ran.errors
-    # Rows of one author in two tenants, which the prover names and the probe does not make, are a gap and no pass.
-    refuted = (
-        [] if demo.hardened else [c for c in uncovered if c["reason"].startswith("the policies admit rows of two")]
-    )
-    assert [cell for cell in uncovered if cell not in refuted] == []
-    assert {(cell["relation"], cell["command"]) for cell in refuted} <= {("public.messages", "DELETE")}
+    assert uncovered == []
     assert evidence["exit_code"] == ran.code
     if demo.hardened:
         assert leaks == [], [f["message"] for f in leaks]

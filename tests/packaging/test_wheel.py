@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"rlsaudit": "rlsaudit", "checks": "rlsaudit/checks", "reports": "rlsaudit/reports"}
+MANUAL = "docs/rlsaudit.1"
 KINDS = {".py", ".sql", ".j2", ".css", ".js", ".json", ".toml", ".typed"}
 
 
@@ -26,6 +27,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, source)
+    (source / "docs").mkdir()
+    shutil.copy(ROOT / MANUAL, source / MANUAL)
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
     # A setuptools that is here saves the download; an older one than pyproject.toml asks for does not count.
@@ -51,7 +54,13 @@ def test_every_file_is_in_the_wheel(wheel) -> None:
 
 def test_only_the_package_is_at_the_top_level(wheel) -> None:
     top = {name.partition("/")[0] for name in wheel.namelist()}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"rlsaudit"}
+    assert {name for name in top if not name.endswith((".dist-info", ".data"))} == {"rlsaudit"}
+
+
+def test_the_manual_page_goes_where_man_looks(wheel) -> None:
+    (data,) = (name for name in wheel.namelist() if ".data/" in name)
+    assert data.endswith(".data/data/share/man/man1/rlsaudit.1")
+    assert wheel.read(data) == (ROOT / MANUAL).read_bytes()
 
 
 def test_the_wheel_runs(wheel, tmp_path) -> None:

@@ -18,6 +18,10 @@ def texts(depth: int) -> st.SearchStrategy[str]:
         i.map("({})::text".format),
         t.map("(SELECT {})".format),
         st.tuples(b, t, t).map("CASE WHEN {0[0]} THEN {0[1]} ELSE {0[2]} END".format),
+        st.tuples(st.sampled_from(["lower", "upper", "reverse", "btrim"]), t).map("{0[0]}({0[1]})".format),
+        st.tuples(t, t).map("({0[0]} || {0[1]})".format),
+        t.map("substr({}, 1, 1)".format),
+        st.tuples(t, st.sampled_from("12")).map("split_part({0[0]}, ',', {0[1]})".format),
     )
 
 
@@ -33,6 +37,8 @@ def ints(depth: int) -> st.SearchStrategy[str]:
         st.tuples(i, i).map("NULLIF({0[0]}, {0[1]})".format),
         st.tuples(b, i).map("CASE WHEN {0[0]} THEN {0[1]} END".format),
         i.map("({})::bigint::int".format),
+        st.tuples(i, st.sampled_from(["% 2", "+ 1", "* 2", "- 1"])).map("({0[0]} {0[1]})".format),
+        t.map("length({})".format),
         t.map("(SELECT min(m.k) FROM m WHERE m.u = {})".format),
         t.map("(SELECT m.k FROM m WHERE m.u = {} LIMIT 1)".format),
     )
@@ -74,4 +80,16 @@ def bools(depth: int) -> st.SearchStrategy[str]:
         st.tuples(i, t).map("({0[0]} IN (SELECT m.k FROM m WHERE m.u = {0[1]}))".format),
         st.tuples(i, b).map("EXISTS (SELECT FROM m WHERE m.k = {0[0]} AND {0[1]})".format),
         t.map("({})::boolean".format),
+        st.tuples(t, st.sampled_from(["LIKE", "NOT LIKE", "ILIKE", "~", "!~", "^@"]), t).map(
+            "({0[0]} {0[1]} {0[2]})".format
+        ),
+        st.tuples(t, st.sampled_from(["1", "%", "1%", "_", "%2", ""])).map("({0[0]} LIKE '{0[1]}')".format),
+        st.tuples(t, t).map("({0[0]} = ANY (string_to_array({0[1]}, ',')))".format),
+        st.tuples(i, st.sampled_from([X, Y])).map("({0[0]} = ANY (string_to_array({0[1]}, ',')::int[]))".format),
+        st.tuples(st.sampled_from([X, Y]), t).map("(NULLIF({0[0]}, '')::jsonb ? {0[1]})".format),
+        st.tuples(i, t, i, t, st.sampled_from(["=", "<>", "<", ">="])).map(
+            "(({0[0]}, {0[1]}) {0[4]} ({0[2]}, {0[3]}))".format
+        ),
+        st.tuples(i, t, i, t).map("(({0[0]}, {0[1]}) IN (({0[2]}, {0[3]}), (1, '1')))".format),
+        st.tuples(i, t).map("(({0[0]}, {0[1]}) IN (SELECT m.k, m.u FROM m))".format),
     )

@@ -4,6 +4,7 @@ refuted is broken by the rows and settings that the prover names."""
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import runpy
 from collections import Counter
@@ -30,16 +31,27 @@ POLICIES = int(os.environ.get("RLSAUDIT_SOUNDNESS_POLICIES", "300"))
 """How many are held against the server; the nightly run sets 20000."""
 TABLES = 12
 
-SESSIONS = [(None, None), ("", ""), ("1", None), (None, "1"), ("1", ""), ("", "1"), *itertools.product("12", "12")]
+SESSIONS = [
+    (None, None), ("", ""), ("1", None), (None, "1"), ("1", ""), ("", "1"), *itertools.product("12", "12"),
+    ("a", "1"), ("1,2", "2"), ("A", "a,A"),
+]  # fmt: skip
 ROWS = [
     (*row, (None, 1, 2, 3)[number * 7 % 4])
     for number, row in enumerate(
-        itertools.product((None, 1, 2), (None, "", "1", "2"), (None, 1, 2), (None, True, False))
+        itertools.product((None, 1, 2), (None, "", "1", "2", "a", "A"), (None, 1, 2), (None, True, False))
     )
 ]
 MEMBERS = {"1": {1, 2}, "2": {2}}
 PARENTS = {1: 1, 2: 2, 3: 1}
 KEYS = ("k_int", "k_text", "parent")
+CONSTRAINTS = {
+    "CHECK (true)": "true",
+    "CHECK (k_text <> '')": "k_text <> ''",
+    "CHECK (k_text = lower(k_text))": "k_text = lower(k_text)",
+    "CHECK (k_int > 1 OR k_text = '1')": "k_int > 1 OR k_text = '1'",
+    "FOREIGN KEY (k_text) REFERENCES slugs": "k_text <> '' AND k_text = lower(k_text)",
+}
+"""Each with what holds for the rows that it lets in, where it is not NULL."""
 
 SETUP = f"""
 CREATE ROLE random_app; CREATE ROLE random_group; GRANT random_group TO random_app; CREATE ROLE random_other;
@@ -51,6 +63,8 @@ INSERT INTO members VALUES (1, '1'), (2, '1'), (2, '2');
 CREATE TABLE parents (id int PRIMARY KEY, k int NOT NULL);
 INSERT INTO parents VALUES (1, 1), (2, 2), (3, 1);
 ALTER TABLE parents ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON parents USING (k = NULLIF({X}, '')::int);
+CREATE TABLE slugs (slug text PRIMARY KEY CHECK (slug <> '' AND slug = lower(slug)));
+INSERT INTO slugs VALUES ('1'), ('2'), ('a');
 GRANT SELECT ON m, members, parents TO random_app;
 CREATE FUNCTION of_sql() RETURNS int STABLE LANGUAGE sql AS $$ SELECT NULLIF({X}, '')::int $$;
 CREATE FUNCTION of_plpgsql() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN NULLIF({Y}, ''); END $$;
@@ -101,6 +115,10 @@ BOUND = st.sampled_from(
         "p_id = (SELECT p.id FROM parents p WHERE p.k = of_sql() LIMIT 1)", f"{X} LIKE k_text", f"lower(k_text) = lower({X})",
         f"k_text = ANY (string_to_array({X}, ','))", f"k_int % 2 = NULLIF({X}, '')::int % 2", "EXISTS (SELECT FROM parents p)",
         f"EXISTS (SELECT FROM members s WHERE s.u = {Y})", f"(k_int, k_text) = (of_sql(), {Y})", "pg_has_role('random_group', 'USAGE')",
+        f"k_int = NULLIF({X}, '')::int OR pg_has_role(current_user, 'random_other', 'MEMBER')", "pg_has_role('random_other', 'USAGE')",
+        f"k_int = ANY (string_to_array({X}, ',')::int[])", f"upper(k_text) = upper({X})", f"k_text LIKE {X} || '%'",
+        f"k_text = ANY (string_to_array(NULLIF({Y}, ''), ','))", f"k_text LIKE '1' AND k_text = {X}", f"{X} ~ k_text",
+        f"NULLIF({X}, '')::jsonb ? k_text", "(k_int, a) IN ((of_sql(), 1), (of_sql(), 2))",
         f"k_text = json_build_object('k', {X}) ->> 'k'", f"k_text = (NULLIF({X}, '')::jsonb ->> 'k')",
     ]
 )  # fmt: skip
@@ -131,6 +149,9 @@ class Subject:
     table: str
     key: str
     statements: list[str]
+    constraint: str
+    rows: list[tuple]
+    """Columns of its rows, as ``World.reached`` gives them."""
 
 
 class World:
@@ -152,10 +173,10 @@ class World:
         for connection in (self.owner, *self.sessions.values()):
             connection.close()
 
-    def build(self, drawn: list[tuple[list[str], str]]) -> list[Subject]:
+    def build(self, drawn: list[tuple[list[str], str, str]]) -> list[Subject]:
         """One table for each; what the server refuses is left out."""
         found = []
-        for number, (statements, key) in enumerate(drawn):
+        for number, (statements, key, constraint) in enumerate(drawn):
             name = f"t{number}"
             table = sql.Identifier(name)
             self.owner.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
@@ -164,14 +185,16 @@ class World:
                     for text in (
                         "CREATE TABLE {} (LIKE model)", "ALTER TABLE {} ENABLE ROW LEVEL SECURITY",
                         "ALTER TABLE {} ADD FOREIGN KEY (p_id) REFERENCES parents", "GRANT ALL ON {} TO random_app",
-                        "INSERT INTO {} TABLE candidates",
+                        f"INSERT INTO {{}} SELECT * FROM candidates WHERE ({CONSTRAINTS[constraint]}) IS NOT FALSE",
+                        f"ALTER TABLE {{}} ADD {constraint}",
                     ):  # fmt: skip
-                        self.owner.execute(sql.SQL(text).format(table))
+                        self.owner.execute(sql.SQL(text).format(table))  # type: ignore[arg-type]
                     for place, text in enumerate(statements):
                         self.owner.execute(f"CREATE POLICY p{place} ON {name} {text}")  # type: ignore[arg-type]
             except psycopg.Error:
                 continue
-            found.append(Subject(name, key, statements))
+            rows = self.owner.execute(sql.SQL("SELECT k_int, k_text, p_id FROM {}").format(table)).fetchall()
+            found.append(Subject(name, key, statements, constraint, rows))
         return found
 
     def session(self, x: str | None, y: str | None) -> psycopg.Connection:
@@ -203,7 +226,7 @@ class World:
                 ).fetchall()
         except psycopg.Error:
             return []
-        return list((Counter((r[0], r[1], r[4]) for r in ROWS) - Counter(left)).elements())
+        return list((Counter(on.rows) - Counter(left)).elements())
 
     def moved(self, on: Subject, x: str | None, y: str | None) -> Iterator[tuple]:
         """Values that the key column of all rows reached may be changed to, as the columns of a row reached."""
@@ -242,6 +265,9 @@ def violations(world: World, on: Subject, proof: Proof) -> Iterator[str]:
             rows = [*rows, *world.moved(on, x, y)]
         found = keys(on, rows)
         together = members and any(found <= theirs for theirs in MEMBERS.values())
+        if " lists;" in proof.goal:
+            lists = [set((setting or "").split(",")) for setting in (x, y)]
+            together = any({str(key) for key in found} <= theirs for theirs in lists)
         if (len(found) > 1 and not together) or None in found:
             yield f"{proof.command} with {x!r}, {y!r} reaches {found}"
         if found and (x, y) in ((None, None), ("", "")):
@@ -259,7 +285,7 @@ def tenancy_of(catalog: Catalog, subjects: list[Subject]) -> Tenancy:
     }
     for on in subjects:
         oid = names[on.table].oid
-        constraint = next(one.oid for one in catalog.constraints_of(oid) if one.kind == "foreign key")
+        constraint = next(one.oid for one in catalog.constraints_of(oid) if one.referenced == parents)
         step = (Step(constraint, parents, ("p_id",), ("id",)),) if on.key == "parent" else ()
         found[oid] = Classified(oid, "tenant", "test", "k" if step else on.key, step)
     return Tenancy(found, principal_columns={members: ("u",)}, roles=(ApplicationRole(role.oid, role.name, "test"),))
@@ -331,8 +357,14 @@ def test_verdicts_hold_on_the_server(world: World) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(st.tuples(policies(), st.sampled_from(KEYS)), min_size=TABLES, max_size=TABLES))
-    def run(drawn: list[tuple[list[str], str]]) -> None:
+    @given(
+        st.lists(
+            st.tuples(policies(), st.sampled_from(KEYS), st.sampled_from(list(CONSTRAINTS))),
+            min_size=TABLES,
+            max_size=TABLES,
+        )
+    )
+    def run(drawn: list[tuple[list[str], str, str]]) -> None:
         subjects = world.build(drawn)
         catalog = load_catalog(world.owner)
         by_table = {one.table: one for one in subjects}
@@ -343,15 +375,20 @@ def test_verdicts_hold_on_the_server(world: World) -> None:
                 continue
             told[proof.verdict] += 1
             if proof.verdict == "proven" and "default deny" not in proof.reason:
-                told["members" if "acting user" in proof.goal else "bound"] += 1
+                told[
+                    "members" if "acting user" in proof.goal else "listed" if " lists;" in proof.goal else "bound"
+                ] += 1
                 told[on.key] += 1
                 assert not list(violations(world, on, proof)), (on, proof)
             elif proof.verdict == "refuted" and proof.command != "UPDATE":  # of which the witness may be a new row
                 outcome = seen(world, on, proof, catalog)
                 told[outcome] += 1
+                if outcome == "hidden":
+                    logging.getLogger(__name__).info("hidden: %s %s", on, proof)
                 assert outcome != "hidden" or told["hidden"] * 50 < told["seen"] + 50, (on, proof)
 
     run()
+    logging.getLogger(__name__).info("%s", told)
     assert told["policies"] >= POLICIES * 0.8, told
-    assert min(told["members"], told["parent"]) > 0 and told["bound"] > POLICIES / 20, told
+    assert min(told["members"], told["listed"], told["parent"]) > 0 and told["bound"] > POLICIES / 20, told
     assert told["seen"] > 2 * told["error"], told

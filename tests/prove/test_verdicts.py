@@ -43,10 +43,23 @@ IDIOMS: dict[str, tuple[str | list[str], str]] = {
     "not_distinct_null_key": (f"USING (NOT null_key IS DISTINCT FROM {CTX})", "rrrr"),
     "double_negation": (f"USING (NOT (tenant_id <> {CTX}))", "pppp"),
     "subselect_wrapper": (f"USING (tenant_id = (SELECT {CTX}))", "pppp"),
-    "like": (f"USING (tenant_id::text LIKE {RAW} || '%')", "uuuu"),
+    "like": (f"USING (tenant_id::text LIKE {RAW} || '%')", "rrrr"),
+    "like_without_wildcard": (f"USING (tenant_id = {CTX} AND name LIKE 'x' AND NOT name LIKE 'x')", "pppp"),
+    "like_of_a_constant": ("USING (name LIKE 'tenant' AND text_key = current_user)", "pppp"),
+    "like_as_equality": (f"USING (text_key LIKE 'a' OR text_key = NULLIF({RAW}, ''))", "rrrr"),
     "lower": (f"USING (lower(tenant_id::text) = lower({RAW}))", "uuuu"),
     "lower_and_key": (f"USING (lower(name) = 'x' AND tenant_id = {CTX})", "pppp"),
-    "modulo": ("USING (int_id % 4 = NULLIF(current_setting('app.tenant_id', true), '')::int % 4)", "uuuu"),
+    "modulo": ("USING (int_id % 4 = NULLIF(current_setting('app.tenant_id', true), '')::int % 4)", "rrrr"),
+    "modulo_of_both": (f"USING (tenant_id = {CTX} AND int_id % 4 = 1)", "pppp"),
+    "prefix": (f"USING (substr(text_key, 1, 1) = NULLIF({RAW}, ''))", "rrrr"),
+    "pattern": (f"USING (text_key ~ NULLIF({RAW}, ''))", "rrrr"),
+    "lower_of_text": (f"USING (lower(text_key) = lower(NULLIF({RAW}, '')))", "rrrr"),
+    "lower_of_lower": (f"USING (lower(checked) = lower(NULLIF({RAW}, '')))", "pppp"),
+    "same_function_of_the_key": (f"USING (md5(text_key) = md5({RAW}) AND text_key = NULLIF({RAW}, ''))", "pppp"),
+    "function_that_is_not_known": (f"USING (md5(text_key) = md5(NULLIF({RAW}, '')))", "uuuu"),
+    "holds_a_role": (f"USING (tenant_id = {CTX} OR pg_has_role('prove_group', 'USAGE'))", "rrrr"),
+    "holds_another_role": (f"USING (tenant_id = {CTX} OR pg_has_role(current_user, 'auditor', 'MEMBER'))", "uuuu"),
+    "holds_a_role_too": (f"USING (tenant_id = {CTX} AND pg_has_role('auditor', 'USAGE'))", "pppp"),
     "float": (f"USING (int_id::float8 = {RAW}::float8)", "uuuu"),
     "volatile_context": ("USING (tenant_id = volatile_tenant())", "pppp"),
     "raising_context": ("USING (tenant_id = raising_tenant())", "pppp"),
@@ -69,7 +82,12 @@ IDIOMS: dict[str, tuple[str | list[str], str]] = {
     ),
     "in_list": (f"USING (tenant_id IN ({CTX}, {CTX}))", "pppp"),
     "in_two": (f"USING (tenant_id IN ({CTX}, current_setting('app.other', true)::uuid))", "rrrr"),
-    "any_array": (f"USING (tenant_id = ANY (string_to_array({RAW}, ',')::uuid[]))", "uuuu"),
+    "any_array": (f"USING (tenant_id = ANY (string_to_array({RAW}, ',')::uuid[]))", "pppp"),
+    "list_with_more": (f"USING (tenant_id = ANY (string_to_array({RAW} || ',' || {RAW}, ',')::uuid[]))", "uuuu"),
+    "list_of_all": ("USING (tenant_id = ANY (ARRAY(SELECT m.tenant_id FROM members m)))", "uuuu"),
+    "list_or_all": (f"USING (tenant_id = ANY (string_to_array({RAW}, ',')::uuid[]) OR {RAW} = '*')", "rrrr"),
+    "claims_list": (f"USING (({CLAIMS} -> 'tenants') ? tenant_id::text)", "pppp"),
+    "claims_of_all": (f"USING ({CLAIMS} -> 'tenants' ? 'all' OR tenant_id = {CTX})", "uuuu"),
     "membership_in": (
         "USING (tenant_id IN (SELECT m.tenant_id FROM members m"
         " WHERE m.user_id = current_setting('app.user', true)))",
@@ -106,6 +124,11 @@ IDIOMS: dict[str, tuple[str | list[str], str]] = {
     "admin_flag": (f"USING (tenant_id = {CTX} OR current_setting('app.is_admin', true) = 'on')", "rrrr"),
     "application_name": ("USING (text_key = current_setting('application_name'))", "uuuu"),
     "row_comparison": (f"USING (tenant_id = {CTX} OR (id, name) < (1, 'x'))", "uuuu"),
+    "row_equality": (f"USING ((tenant_id, name) = ({CTX}, 'x'))", "pppp"),
+    "row_in_list": (f"USING ((tenant_id, name) IN (({CTX}, 'x'), ({CTX}, 'y')))", "pppp"),
+    "row_in_members": (
+        "USING ((tenant_id, name) IN (SELECT m.tenant_id, m.user_id FROM members m))", "uuuu"
+    ),
     "row_comparison_and_key": (f"USING (tenant_id = {CTX} AND NOT (id, name) < (1, 'x'))", "pppp"),
     "no_policy": ([], "pppp"),
     "only_restrictive": (f"AS RESTRICTIVE USING (tenant_id = {CTX})", "pppp"),
@@ -135,7 +158,7 @@ IDIOMS: dict[str, tuple[str | list[str], str]] = {
 }  # fmt: skip
 
 SETUP = f"""
-CREATE ROLE prove_app; CREATE ROLE auditor;
+CREATE ROLE prove_app; CREATE ROLE auditor; CREATE ROLE prove_group; GRANT prove_group TO prove_app;
 CREATE TABLE members (tenant_id uuid NOT NULL, user_id text NOT NULL);
 CREATE FUNCTION sql_tenant() RETURNS uuid STABLE LANGUAGE sql AS $$ SELECT {CTX} $$;
 CREATE FUNCTION atomic_tenant() RETURNS uuid STABLE BEGIN ATOMIC SELECT {CTX}; END;
@@ -168,13 +191,15 @@ CREATE FUNCTION claimed_tenant() RETURNS uuid STABLE LANGUAGE sql AS
 """
 
 KEYS = {
-    "modulo": "int_id", "float": "int_id", "role_is_key": "text_key", "text_key": "text_key",
+    "prefix": "text_key", "pattern": "text_key", "lower_of_text": "text_key", "lower_of_lower": "checked",
+    "same_function_of_the_key": "text_key", "function_that_is_not_known": "text_key", "like_of_a_constant": "text_key",
+    "like_as_equality": "text_key", "modulo": "int_id", "float": "int_id", "role_is_key": "text_key", "text_key": "text_key",
     "text_key_empty": "text_key", "application_name": "text_key", "null_key_rows": "null_key",
     "nullable_key": "null_key", "not_distinct_null_key": "null_key",
 }  # fmt: skip
 
 
-ALONE = {"claims", "claims_function", "one_from_membership"}
+ALONE = {"claims", "claims_function", "claims_list", "one_from_membership"}
 """Bound to another setting than the usual form is."""
 
 
@@ -185,7 +210,7 @@ def schema() -> str:
         statements.append(
             f"CREATE TABLE {table} (id int, tenant_id uuid NOT NULL, other_id uuid NOT NULL, "
             " int_key int NOT NULL, int_id int NOT NULL, text_key text NOT NULL, null_key uuid,"
-            " name text NOT NULL,"
+            " name text NOT NULL, checked text NOT NULL CHECK (checked <> '' AND checked = lower(checked)),"
             " is_public boolean NOT NULL);"
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; GRANT ALL ON {table} TO prove_app;"
         )

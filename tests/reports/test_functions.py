@@ -40,7 +40,9 @@ def test_page_has_a_table_of_functions_and_four_columns_for_relations(with_funct
     page = formats()["html"].write(with_functions)
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert "EXECUTE" not in data["commands"]
-    table = page.partition('aria-label="Functions that may touch tenant data"')[2].partition("</table>")[0]
+    table = page.partition('aria-label="Functions that may touch tenant data, and own statements"')[2].partition(
+        "</table>"
+    )[0]
     assert table.count("<tr>") == 1 + 4
     assert table.index("app.search(text)") < table.index("app.account_total(bigint)")
     assert '<a href="#F-1">F-1</a>' in table

@@ -141,6 +141,11 @@ def _keys(arena: Arena, function: Function, type_name: str, tenant: Tenant) -> I
                 yield from (value for row in rows[:1] if (value := row.get(key)) is not None)
 
 
+def general(type_name: str, world: World, actor: Tenant, victim: Tenant) -> tuple[str | None, ...]:
+    """Values of a type: the victim's, the actor's, and what often means everything or nothing."""
+    return _arguments(type_name, world, actor, victim, ())
+
+
 def _arguments(
     type_name: str, world: World, actor: Tenant, victim: Tenant, named: tuple[str, ...]
 ) -> tuple[str | None, ...]:

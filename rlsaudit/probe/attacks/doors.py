@@ -60,7 +60,7 @@ class Called:
 def functions(arena: Arena, session: Session, role: int) -> Iterator[Called]:
     """Call everything ``role`` may execute, with own and foreign values as arguments."""
     first, second = arena.world.tenants[:2]
-    for function in arena.catalog.functions:
+    for function in arena.functions():
         if not callable_(function) or not arena.visibility.may_execute(role, function):
             continue
         called = Called(function, touches(arena.catalog, arena.tenancy, function))

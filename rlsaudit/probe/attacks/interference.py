@@ -41,6 +41,10 @@ class Program:
     constraint: str = ""
     """Name of the constraint or unique index that it runs into."""
     function: int = 0
+    first: tuple[str, ...] = ()
+    """What must stand before the statement."""
+    own: str = ""
+    """Label of the application's own statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,17 @@ def interferences(
             yield _compared(arena, present, worlds, persona, context, program, victim)
 
 
+def own_interferences(
+    arena: Arena, present: Session, worlds: Mapping[WorldName, Session], own: Sequence[Program]
+) -> Iterator[Leak | None]:
+    """The same for programs of the application itself."""
+    actor, victim = arena.world.tenants[:2]
+    for persona in arena.tenancy.context.personas:
+        context = acting(persona, actor.key, actor.user)
+        for program in own:
+            yield _compared(arena, present, worlds, persona, context, program, victim)
+
+
 def _compared(
     arena: Arena, present: Session, worlds: Mapping[WorldName, Session], persona: Persona, context: tuple[str, ...],
     program: Program, victim: Tenant,
@@ -93,8 +108,9 @@ def _compared(
         return Leak(
             breaks="interference", relation=program.relation, command=program.command, role=present.role,
             actor=arena.world.tenants[0].key, owner=victim.key, channel="outcome",
-            visits=(Visit((program.statement,), commit=False),), context=context, persona=persona.name,
+            visits=(Visit((*program.first, program.statement), commit=False),), context=context, persona=persona.name,
             function=program.function, constraint=constraint, mark=f"{with_them.said}; {_WORLDS[world]} {without.said}", world=world,
+            own=program.own,
         )  # fmt: skip
     return None
 
@@ -102,9 +118,10 @@ def _compared(
 def _outcome(session: Session, context: Sequence[str], program: Program) -> Outcome | None:
     """None when the context could not be set or the statement ran into the timeout."""
     after = () if program.command == "SELECT" else ("SET CONSTRAINTS ALL IMMEDIATE",)
-    transcript = session.transaction([*context, program.statement, *after])
-    replies = transcript.replies[len(context) :]
-    if not replies or any(reply.sqlstate for reply in transcript.replies[: len(context)]):
+    transcript = session.transaction([*context, *program.first, program.statement, *after])
+    at = len(context) + len(program.first)
+    replies = transcript.replies[at:]
+    if not replies or any(reply.sqlstate for reply in transcript.replies[:at]):
         return None
     shown = next((reply for reply in replies if reply.sqlstate), replies[0])
     return None if shown.sqlstate == _CANCELLED else _as_outcome(shown)

@@ -47,7 +47,7 @@ def touches(catalog: Catalog, tenancy: Tenancy, function: Function) -> Touch:
     found = tuple(_called(catalog, function))
     texts = [_body(one.source) for one in found]
     dynamic = any(runs_text(one) for one in found)
-    words = set[str]().union(*(_words(_STRING.sub("''", text)) for text in texts))
+    words = set[str]().union(*(words_of(_STRING.sub("''", text)) for text in texts))
     written = {name.lower() for text in texts for name in _WRITTEN.findall(text)}
     cursors = any("refcursor" in text.lower() for text in (*texts, function.returns, *function.argument_types))
     return Touch(dynamic or not guarded.isdisjoint(words), not guarded.isdisjoint(written), cursors)
@@ -72,7 +72,7 @@ def _called(catalog: Catalog, function: Function) -> Iterator[Function]:
         if one.oid in seen:
             continue
         seen[one.oid] = one
-        named = _words(_body(one.source))
+        named = words_of(_body(one.source))
         waiting += [other for other in catalog.functions if other.extension is None and other.name.lower() in named]
     return iter(seen.values())
 
@@ -82,5 +82,5 @@ def _body(source: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
     return frozenset((quoted or plain).lower() for quoted, plain in _WORD.findall(text))

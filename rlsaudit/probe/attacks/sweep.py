@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Function, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import Attack, Target, attacks, target
@@ -37,6 +37,15 @@ PEEK = (
 
 
 @dataclass(frozen=True)
+class Focus:
+    """What a probe is confined to, by name: the copy that is attacked has OIDs of its own."""
+
+    relations: frozenset[str]
+    functions: frozenset[str]
+    """Signatures."""
+
+
+@dataclass(frozen=True)
 class Arena:
     """Everything that attacks need and nobody changes."""
 
@@ -49,6 +58,10 @@ class Arena:
     def relations(self) -> tuple[Relation, ...]:
         """Relations with cells: all but sequences, composite leftovers and what extensions own."""
         return tuple(r for r in self.catalog.relations if r.kind != "sequence" and r.extension is None)
+
+    def functions(self) -> tuple[Function, ...]:
+        """Functions that are called as doors."""
+        return self.catalog.functions
 
     def reach(self, relation: int) -> frozenset[int] | None:
         """See ``ownership.reach``."""
@@ -77,17 +90,30 @@ class Arena:
 
 @dataclass(frozen=True)
 class Narrowed(Arena):
-    """An arena of a few relations."""
+    """An arena of a few relations, and of a few functions where those are given."""
 
     only: tuple[Relation, ...] = ()
+    called: tuple[Function, ...] | None = None
 
     def relations(self) -> tuple[Relation, ...]:
         return self.only
+
+    def functions(self) -> tuple[Function, ...]:
+        return self.catalog.functions if self.called is None else self.called
 
 
 def narrowed(arena: Arena, *relations: Relation, catalog: Catalog | None = None) -> Narrowed:
     shown = catalog or arena.catalog
     return Narrowed(shown, arena.tenancy, arena.visibility, arena.world, arena.patience, relations)
+
+
+def focused(arena: Arena, focus: Focus | None) -> Arena:
+    """The arena of what is in focus: the world is whole, and only that is attacked."""
+    if focus is None:
+        return arena
+    only = tuple(relation for relation in arena.relations() if relation.qualified in focus.relations)
+    called = tuple(one for one in arena.functions() if one.signature in focus.functions)
+    return replace(narrowed(arena, *only), called=called)
 
 
 def sweep(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -55,6 +55,10 @@ class Step:
     """The other relation of a join."""
 
 
+class _Over(BaseException):
+    """The budget is spent.  No Exception, which Hypothesis would take for a failure and go on from."""
+
+
 class _Found(Exception):
     def __init__(self, leak: Leak) -> None:
         self.leak = leak
@@ -70,21 +74,25 @@ def workloads(
     seconds: float,
     seen: set[Place],
     database: Path | None = None,
+    unproven: Container[tuple[int, str]] = (),
 ) -> tuple[list[Leak], int]:
     """(leaks not in ``seen``, programs run).  ``seen`` grows by what is found; ``database`` keeps hard examples.
 
-    A short budget ends with the first round that finds nothing, a long one is used up.
+    A short budget ends with the first round that finds nothing, a long one is used up.  Up to half of it goes to
+    programs of ``unproven`` (relation, command) pairs first.
     """
     menus = {tenant: _menu(arena, role, tenant) for tenant in arena.world.tenants}
+    first = {t: tuple(one for one in menu if (one.relation, one.command) in unproven) for t, menu in menus.items()}
     personas = arena.tenancy.context.personas
     if not personas or not all(menus.values()):
         return [], 0
-    until, programs, found, shrinking = time.monotonic() + seconds, 0, list[Leak](), False
+    begun, programs, found, shrinking = time.monotonic(), 0, list[Leak](), False
+    until = begun + (seconds / 2 if all(first.values()) else 0)
 
     def attempt(tenant: Tenant, persona: Persona, program: Sequence[Step]) -> None:
         nonlocal programs, shrinking
         if time.monotonic() > until and not shrinking:
-            return  # the budget ends the search, never a shrink that is under way
+            raise _Over  # the budget ends the search, never a shrink that is under way
         programs += 1
         leak = _run(arena, session, tenant, persona, program)
         if leak is not None and len(program) > 1:
@@ -95,16 +103,18 @@ def workloads(
             shrinking = True
             raise _Found(leak)
 
-    for round_ in count():
-        shrinking = False
-        # Hypothesis forgets an example that fails no longer, and a leak that has been found is passed over from then on.
-        kept = database / str(len(found)) if database else None
-        leak = _search(menus, personas, attempt, seed + round_, examples, kept)
-        if leak is not None:
-            seen.add(leak.place)
-            found.append(leak)
-        if time.monotonic() > until or (seconds < _LONG and (leak is None or round_ + 1 == _ROUNDS)):
-            break
+    for chosen in (first, menus):
+        for round_ in count() if all(chosen.values()) else ():
+            shrinking = False
+            # Hypothesis forgets an example that fails no longer, and a leak that has been found is passed over from then on.
+            kept = database / str(len(found)) if database and chosen is menus else None
+            leak = _search(chosen, personas, attempt, seed + round_, examples, kept)
+            if leak is not None:
+                seen.add(leak.place)
+                found.append(leak)
+            if time.monotonic() > until or (seconds < _LONG and (leak is None or round_ + 1 == _ROUNDS)):
+                break
+        until = begun + seconds
     return found, programs
 
 
@@ -139,6 +149,8 @@ def _search(
         crosses()
     except _Found as found:
         return found.leak
+    except _Over:
+        return None
     return None
 
 

@@ -53,6 +53,8 @@ class Leak:
     """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
     function: int = 0
     """Function called, when the door is one."""
+    own: str = ""
+    """Label of the application's own statement, when that is the door."""
     constraint: str = ""
     """What tells of rows that are not seen (interference)."""
     opened: str = ""
@@ -83,7 +85,7 @@ class Leak:
     @property
     def place(self) -> Place:
         """Leaks with the same place are one finding."""
-        command = f"{self.command} {self.constraint} {self.opened}".rstrip()
+        command = f"{self.command} {self.constraint} {self.opened} {self.own}".rstrip()
         return (self.function or self.relation, command, self.role, self.breaks)
 
 
@@ -140,7 +142,7 @@ def _cost(leak: Leak) -> tuple[int, int, int, int]:
     return (
         len(leak.visits),
         sum(len(visit.statements) for visit in leak.visits),
-        {"rows": 0, "digest": 0, "gone": 0, "error": 1, "outcome": 1, "notice": 2, "heard": 2}[leak.channel]
+        {"rows": 0, "digest": 0, "gone": 0, "error": 1, "outcome": 1, "notice": 2, "heard": 2, "fed": 2}[leak.channel]
         + 3 * ("rlsaudit_peek" in leak.statement),
         len(leak.statement),
     )

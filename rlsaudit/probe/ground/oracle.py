@@ -17,7 +17,7 @@ from rlsaudit.probe.ground.disguise import words
 from rlsaudit.probe.ground.session import Reply, Transcript
 from rlsaudit.probe.ground.world import SHARED, World, tokens
 
-Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone", "heard"]
+Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone", "heard", "fed"]
 Digest = Mapping[tuple[int, str], tuple[str, str]]
 
 

@@ -12,6 +12,8 @@ from rlsaudit.catalog.model import Relation
 from rlsaudit.tenancy.logins import filled
 from rlsaudit.tenancy.model import Persona
 
+_ESCAPED = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+"""What the text format of COPY writes otherwise."""
 _PLACEHOLDER = re.compile(r"(?<!:):(tenant|user)\b")
 
 
@@ -82,6 +84,17 @@ class Login(str):
         said = super().__new__(cls, text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(role))))
         said.role = role
         return said
+
+
+class Copy(str):
+    """``COPY relation (columns) FROM STDIN`` of one row, which is sent apart from the statement."""
+
+    data: str
+
+    def __new__(cls, relation: Relation, row: Mapping[str, str | None]) -> Copy:
+        made = super().__new__(cls, said("COPY {} ({}) FROM STDIN", name(relation), columns(row)))
+        made.data = "\t".join(r"\N" if value is None else value.translate(_ESCAPED) for value in row.values()) + "\n"
+        return made
 
 
 def _always_identity(relation: Relation, row: Mapping[str, str | None]) -> bool:

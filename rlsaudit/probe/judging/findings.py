@@ -28,6 +28,8 @@ _TITLES: dict[Property, str] = {
 _CONSTRAINT_TITLE = "A constraint tells a tenant which rows others have"
 _OPENED_TITLE = "A setting that a session may set for itself opens other tenants' rows"
 _SHARED_TITLE = "A tenant can change rows that all tenants share"
+_FED_TITLE = "A publication sends every tenant's rows"
+_REFERENCE_TITLE = "A row may refer to another tenant's, against its own foreign key"
 
 _RATIONALE: dict[Property, str] = {
     "read": "Row-level separation is the only thing between tenants in a shared table; here it does not hold.",
@@ -51,13 +53,17 @@ _ESCALATED_RATIONALE = (
 
 
 def _title(leak: Leak, *, shared: bool) -> str:
+    if leak.channel == "fed":
+        return _FED_TITLE
     if leak.escalates:
         return _ESCALATED_TITLE
     if leak.opened:
         return _OPENED_TITLE
     if shared:
         return _SHARED_TITLE
-    return _CONSTRAINT_TITLE if leak.constraint else _TITLES[leak.breaks]
+    if leak.constraint:
+        return _REFERENCE_TITLE if leak.breaks == "forge" else _CONSTRAINT_TITLE
+    return _TITLES[leak.breaks]
 
 
 def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
@@ -68,7 +74,7 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
     shared = leak.owner == SHARED and leak.breaks == "write"
     usual: Severity = "medium" if leak.breaks == "interference" else "high" if shared or leak.opened else "critical"
     severity = leak.severity or usual
-    thing = function.signature if function else relation.qualified if relation else "unknown"
+    thing = leak.own or (function.signature if function else relation.qualified if relation else "unknown")
     at_stake = catalog.find_relation(leak.changed) or relation
     return Finding(
         check=f"PROBE-{leak.breaks.upper()}",
@@ -109,7 +115,8 @@ def as_unstable(catalog: Catalog, told: Told, replay: str) -> Finding:
 
 def attack_text(leak: Leak) -> str:
     """What crosses, as a person would type it: the visits, their context and the last statement."""
-    lines = [f"-- logged in as {' '.join(leak.role.split())}"]
+    stood = ["-- rows as they may stand", *_folded(leak.found)] if leak.found else []
+    lines = [*stood, f"-- logged in as {' '.join(leak.role.split())}"]
     for visit in leak.visits[:-1]:
         lines += [
             "BEGIN;",
@@ -134,11 +141,13 @@ def _folded(statements: tuple[str, ...]) -> list[str]:
 def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
     who = f"As {leak.role}" + (f" ({leak.persona})" if leak.persona not in ("", "tenant") else "")
     acting = "acting for one tenant" if leak.actor else "with no valid context"
-    ended = f"{leak.command} on {thing}"
+    ended = f"COPY into {thing}" if isinstance(leak.statement, statement_text.Copy) else f"{leak.command} on {thing}"
     program = f"a program that ends in {ended}" if len(leak.visits[-1].statements) > 1 else ended
     if leak.escalates and leak.breaks == "interference":
         said = f"Rows of every tenant in {thing} take their numbers from it, and INSERT fails where they collide."
         return f"Any SQL sent as {leak.role} can: {leak.opened}. {said}"
+    if leak.channel == "fed":
+        return f"{leak.role} (REPLICATION), whom policies bind in queries, is sent rows of every tenant in {thing} by {leak.opened}."
     if leak.channel == "heard":
         doing = f"call of {thing}" if leak.function else f"{leak.command} on {thing}"
         sent = f"Each {doing} in another tenant's session then sends it values of that tenant's rows."
@@ -155,11 +164,16 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             thing if leak.channel == "gone" else f"calling {thing}" if leak.function else f"{leak.command} on {thing}"
         )
         return f"Any SQL sent as {leak.role} can: {leak.opened}. Then {door} {end}."
+    if leak.opened and leak.function:
+        return (
+            f"A session of {leak.role} that acts for one tenant may take {leak.opened}, although the database knows who"
+            f" calls: a read of {at_stake} then returned another tenant's rows."
+        )
     if leak.opened:
         way = f"{program} is one way. Without it that way is closed."
         return f"A session of {leak.role} that sets {leak.opened} reaches other tenants' rows: {way}"
-    if leak.function:
-        program = f"calling {thing}"
+    if leak.own or leak.function:
+        program = f"the application's own statement {thing}" if leak.own else f"calling {thing}"
     match leak.breaks:
         case "read":
             how = {
@@ -171,7 +185,10 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             said = f"{who}, {acting}, {program} {how[leak.channel]} values that stand only in another tenant's rows."
         case "write":
             owner = "shared by all tenants" if shared else "of another tenant"
+            program = ended if shared else program  # what follows is only another tenant's look at it
             said = f"{who}, {acting}, {program} changed rows {owner} in {at_stake}."
+        case "forge" if leak.constraint:
+            said = f"{who}, {acting}, {program} stored a reference to another tenant's row: {leak.constraint} does not hold."
         case "forge":
             said = f"{who}, {acting}, {program} put a row into another tenant's part of {at_stake}."
         case "interference":

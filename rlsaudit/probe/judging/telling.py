@@ -55,7 +55,7 @@ def _door(catalog: Catalog, leak: Leak) -> tuple[object, ...]:
     direct = relation is not None and relation.is_partition
     return (
         leak.breaks,
-        leak.function or place,
+        leak.own or leak.function or place,
         direct,
         leak.owner == "",
     )

@@ -13,7 +13,7 @@ from rlsaudit.catalog.policies import settings_read
 from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.ownership import owner
-from rlsaudit.probe.ground.statement_text import acting, insert, literal, name, text
+from rlsaudit.probe.ground.statement_text import Copy, acting, insert, literal, name, text
 from rlsaudit.probe.ground.world import SHARED, Row, Tenant
 from rlsaudit.tenancy.model import Tenancy
 
@@ -160,7 +160,7 @@ def _observed(stage: Stage, leak: Leak) -> str:
     if leak.channel == "digest":
         after = fingerprint_query(stage, leak)
         return "\n".join((
-            f"{statement};",
+            f"{statement};" + (f"\n{leak.statement.data}\\." if isinstance(leak.statement, Copy) else ""),
             *(("SET ROLE NONE;",) if leak.escalates else ()),
             "RESET SESSION AUTHORIZATION;",
             f"{after} \\gset after_",
@@ -180,6 +180,11 @@ def _observed(stage: Stage, leak: Leak) -> str:
             _catching(statement),
             f"SELECT position({text(literal(leak.mark))} IN COALESCE(current_setting('rlsaudit.seen', true), '')) > 0 AS leaked \\gset",
         ))  # fmt: skip
+    if leak.own:
+        return "\n".join((
+            f"{gathering(statement)};",
+            f"SELECT position({text(literal(leak.mark))} IN COALESCE(current_setting('rlsaudit.seen', true), '')) > 0 AS leaked \\gset",
+        ))  # fmt: skip
     if statement.startswith("EXECUTE "):
         return f"{statement} \\gset"
     return f"{_count(leak, statement)} \\gset"
@@ -188,18 +193,31 @@ def _observed(stage: Stage, leak: Leak) -> str:
 def _counting(leak: Leak, statement: str) -> str:
     """A prepared plan counts what it sees, because psql cannot look into the rows of an EXECUTE."""
     prefix = "PREPARE rlsaudit_plan AS "
-    if statement.startswith(prefix) and leak.statement.startswith("EXECUTE "):
+    if statement.startswith(prefix) and not leak.own and leak.statement.startswith("EXECUTE "):
         return prefix + _count(leak, statement.removeprefix(prefix))
     return statement
+
+
+_GATHERING = (
+    "DECLARE r record; a text[] := '{{}}'; BEGIN FOR r IN EXECUTE {} LOOP a := a || r::text; END LOOP; "
+    "PERFORM set_config('rlsaudit.seen', (SELECT count(*) || ' ' || COALESCE(string_agg(x, chr(10) ORDER BY x), '') "
+    "FROM unnest(a) AS x), true); END"
+)
+
+
+def gathering(statement: str) -> str:
+    """Keeps the rows of a statement that stays as the application sends it: a count around it would be planned otherwise."""
+    return f"DO {text(literal(_GATHERING.format(text(literal(statement)))))}"
 
 
 def _count(leak: Leak, statement: str) -> str:
     mark = text(literal(leak.mark))
     column = text(sql.Identifier("seen", leak.key_column))
     condition = f"WHERE {column}::text = {mark}" if leak.key_column else f"WHERE position({mark} IN seen::text) > 0"
-    if statement.startswith(("SELECT ", "TABLE ", "VALUES ")):
+    verb = statement.split(maxsplit=1)[0].upper()
+    if verb in ("SELECT", "TABLE", "VALUES", "WITH"):
         return f"SELECT count(*) > 0 AS leaked FROM ({statement}) AS seen {condition}"
-    if statement.startswith(("INSERT ", "UPDATE ", "DELETE ", "MERGE ")):
+    if verb in ("INSERT", "UPDATE", "DELETE", "MERGE"):
         return f"WITH seen AS ({statement}) SELECT count(*) > 0 AS leaked FROM seen {condition}"
     return statement
 

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
-from rlsaudit.probe.ground.statement_text import text
+from rlsaudit.probe.ground.statement_text import Copy, text
 from rlsaudit.probe.ground.world import SHARED
 from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, statements
 from rlsaudit.probe.replay.worlds import differs
@@ -54,8 +54,7 @@ def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
         try:
             for statement in (role, *prepare, *leak.context, *leak.leading):
                 connection.execute(statement)
-            shown = connection.execute(leak.shown)
-            seen = _cells(shown, leak)
+            seen = _run(connection, leak)
             if leak.channel == "gone":
                 return connection.execute(gone_query(stage, leak)).fetchone() == (True,)
             if leak.escalates:
@@ -85,6 +84,15 @@ def shows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedR
         return still_leaks(connection, stage, leak, rows)
     except psycopg.Error:
         return False
+
+
+def _run(connection: Connection, leak: Leak) -> list[str]:
+    """The last statement; what it shows."""
+    if isinstance(leak.statement, Copy):
+        with connection.cursor() as cursor, cursor.copy(leak.statement.encode()) as copying:
+            copying.write(leak.statement.data)
+        return []
+    return _cells(connection.execute(leak.shown), leak)
 
 
 def _cells(shown: psycopg.Cursor[tuple[object, ...]], leak: Leak) -> list[str]:

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import text
-from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, role_settings, statements
+from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, gathering, role_settings, statements
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -63,13 +63,14 @@ def _as_record(one: SeedRow) -> sql.Composed:
 
 
 def _attack(stage: Stage, leak: Leak, outcome: str) -> list[str]:
+    observed = observing(leak)
     lines = ['\\connect :"scratch"', "\\set ON_ERROR_STOP off", "\\set seen -", "\\set LAST_ERROR_MESSAGE -"]
     lines += [f"{statement};" for statement in role_settings(stage.catalog, leak.role)]
     lines += [
         text(sql.SQL("SET SESSION AUTHORIZATION {};").format(sql.Identifier(leak.role))),
         "BEGIN;",
-        *(f"{statement};" for statement in leak.context),
-        f"{shown(leak)} \\gset" if leak.shown.startswith("SELECT ") else f"{leak.shown};",
+        *(f"{statement};" for statement in (*leak.context, *observed[:-1])),
+        f"{observed[-1]} \\gset" if observed[-1].startswith("SELECT ") else f"{observed[-1]};",
         f"\\set {outcome} :SQLSTATE _ :ROW_COUNT _ :seen _ :LAST_ERROR_MESSAGE",
         "SET CONSTRAINTS ALL IMMEDIATE;",
         f"\\set {outcome} :{outcome} _ :SQLSTATE _ :LAST_ERROR_MESSAGE",
@@ -78,14 +79,14 @@ def _attack(stage: Stage, leak: Leak, outcome: str) -> list[str]:
     return lines
 
 
-def shown(leak: Leak) -> str:
-    """The statement's rows as one text, whatever their order."""
+def observing(leak: Leak) -> tuple[str, ...]:
+    """The statements that show, the last of them, the leak's rows as one text, whatever their order."""
+    if leak.own:
+        return *leak.leading, gathering(leak.shown), "SELECT current_setting('rlsaudit.seen', true) AS seen"
     if not leak.shown.startswith("SELECT "):
-        return leak.shown
-    return (
-        "SELECT count(*) || ' ' || COALESCE(md5(string_agg(x::text, chr(10) ORDER BY x::text)), '-') AS seen "
-        f"FROM ({leak.shown}) AS x"
-    )
+        return (leak.shown,)
+    counted = "SELECT count(*) || ' ' || COALESCE(md5(string_agg(x::text, chr(10) ORDER BY x::text)), '-') AS seen"
+    return (f"{counted} FROM ({leak.shown}) AS x",)
 
 
 def differs(
@@ -106,7 +107,8 @@ def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[Se
         for statement in (role, *leak.context):
             connection.execute(statement.encode())
         try:
-            ran = connection.execute(shown(leak).encode())
+            for statement in observing(leak):
+                ran = connection.execute(statement.encode())
             seen = tuple(ran.fetchall()) if ran.description else ()
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except psycopg.Error as error:

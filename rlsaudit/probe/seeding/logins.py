@@ -49,6 +49,8 @@ _GRANTS = """
 class Cluster(Protocol):
     """What this needs of a scratch server."""
 
+    @property
+    def shared(self) -> bool: ...
     def connect(
         self, dbname: str = ..., user: str = ..., autocommit: bool = ...
     ) -> psycopg.Connection[tuple[object, ...]]: ...
@@ -89,6 +91,28 @@ def prepare(server: Cluster, database: str, catalog: Catalog, tenancy: Tenancy) 
                 f"no login role could be made for a tenant ({tenancy.context.login}): {error.diag.message_primary or error}"
             ) from error
         return (load_catalog(connection) if missing else catalog), tuple(missing)
+
+
+def let_in(server: Cluster, database: str, catalog: Catalog, tenancy: Tenancy) -> tuple[str, ...]:
+    """Real logins need LOGIN and CONNECT; in the scratch cluster only, and said in the report."""
+    if server.shared:
+        return ()
+    if tenancy.context.login:
+        keys = ", ".join(plan.key_families(tenancy)[0])
+        return (f"In the scratch copy each tenant ({keys}) logs in as a role of its own: {tenancy.context.why}.",)
+    changed = []
+    with server.connect(database) as connection:
+        for role in tenancy.roles:
+            known, who = catalog.role(role.oid), sql.Identifier(role.name)
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT -1").format(who))
+            question = "SELECT pg_catalog.has_database_privilege(%s, %s, 'CONNECT')"
+            row = connection.execute(question, (role.name, connection.info.dbname)).fetchone()
+            if row == (False,):
+                here = sql.Identifier(connection.info.dbname)
+                connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(here, who))
+            if not known.login or row == (False,):
+                changed.append(role.name)
+    return (f"In the scratch copy these roles were allowed to log in: {', '.join(changed)}.",) if changed else ()
 
 
 def drop(connection: Connection, names: Iterable[str]) -> None:
