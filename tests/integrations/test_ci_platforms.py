@@ -48,7 +48,7 @@ def test_gitlab_lint(tmp_path: Path) -> None:
     text = (ROOT / GITLAB).read_text(encoding="utf-8")
     assert not gitlab_lint(tmp_path, text)
     for old, new in (("when: always", "when: sometimes"), ("  rules:\n    - if:", "  rules:\n    - iff:"), ("  script:\n", "  scripts:\n"),
-                     ("options: [", "option: [")):  # fmt: skip
+                     ("  inputs:\n", "  imputs:\n")):  # fmt: skip
         assert old in text
         assert gitlab_lint(tmp_path, text.replace(old, new)), new
 
