@@ -10,7 +10,7 @@ help: ## Print this list
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet -e '.[test,lint,docs]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## Make the virtual environment with everything in it
@@ -44,10 +44,18 @@ nightly: $(STAMP) ## Hold 20,000 random policies, proven and refuted, against th
 bench: $(STAMP) ## Time the audit of large catalogs against the raw queries
 	$(BIN)/python bench/audit_scale.py
 
+bench-peers: $(STAMP) ## Measure other tools on CASES (a directory of cases), with SPLINTER (its SQL file), into docs/comparison.md
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet pgrls rlsautotest rlsgrid trespass-rls
+	$(BIN)/python bench/peers.py $(CASES) --bin build/peers/bin $(if $(SPLINTER),--splinter $(SPLINTER) --splinter-version $(SPLINTER_VERSION)) --page docs/comparison.md
+
 docs: $(STAMP) ## Write the generated pages of docs/
 	$(BIN)/python -m rlsaudit.docs docs
+
+site: $(STAMP) ## Build docs/ as a site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # not --quiet, which takes the warnings away before they fail it
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis rlsaudit-report
 
-.PHONY: help install demo demo-all test quick lint matrix nightly bench docs clean
+.PHONY: help install demo demo-all test quick lint matrix nightly bench bench-peers docs site clean

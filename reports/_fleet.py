@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -11,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
-from rlsaudit.fleet.result import Entry, Fleet
+from rlsaudit.fleet.result import REPORT, Entry, Fleet
 
 from ._page import finalize, part, script_hash, shown_time
 from ._text import count, lines, shorten, visible, wrap
@@ -22,11 +23,10 @@ _TAGS = {
     1: ("bad", "✕", "EXCEPTIONS NOTED"),
     3: ("part", "!", "NOT TRUSTWORTHY"),
 }
-_PAGE = "report.html"
 _MOST = 40
 
 
-def page(fleet: Fleet) -> str:
+def page(fleet: Fleet, linked: Collection[str]) -> str:
     style = part("html.css") + part("period.css")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
@@ -35,7 +35,7 @@ def page(fleet: Fleet) -> str:
     found: Counter[str] = Counter(entry.outcome for entry in fleet.entries)
     return environment.from_string(part("fleet.j2")).render(
         f=fleet,
-        linked={entry.name: quote(f"{entry.name}/{_PAGE}") for entry in fleet.entries if entry.catalog},
+        linked={name: quote(f"{name}/{REPORT}") for name in linked},
         style=Markup(style),  # noqa: S704 - our own file
         style_hash=script_hash(style),
         tag=_TAGS[fleet.exit_code],

@@ -82,6 +82,7 @@ def _with_proof(
     proof about them is no proof about the rows.
     """
     proof = proofs.get((cell.relation, cell.role, cell.command))
+    tried = settled.get((cell.relation, cell.role, cell.command))
     if proof is None or cell.state not in ("held", "not covered"):
         return cell
     if proof.verdict == "proven" and (around := doors.get((cell.relation, cell.role))):
@@ -93,9 +94,8 @@ def _with_proof(
             reason=f"{proof.reason}; {proof.goal}" + (f"; probe: {cell.reason}" if cell.trials else ""),
         )
     if proof.verdict == "unknown" and cell.state == "held":
-        return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}")
+        return replace(cell, reason=f"{cell.reason}; no proof: {proof.reason}" + (f"; {tried.said}" if tried else ""))
     if proof.verdict == "refuted" and cell.state == "held":
-        tried = settled.get((cell.relation, cell.role, cell.command))
         if not ordinary(proof) or (tried is not None and tried.opened):
             return replace(cell, reason=f"{cell.reason}; not for every session that can be thought of: {proof.reason}")
         said = tried.said if tried is not None else cell.reason

@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 
 from rlsaudit import duration
 from rlsaudit.allow import Allowed
+from rlsaudit.config_keys import KEYS
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.probe.detector.planting import MODES, Mode
@@ -20,32 +21,6 @@ from rlsaudit.tenancy.model import Context, Persona, RelationClass, Seeding
 
 FILENAME = "rlsaudit.toml"
 T = TypeVar("T")
-
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "": (
-        "roles",
-        "fail_on",
-        "seed",
-        "budget",
-        "jobs",
-        "database",
-        "detector",
-        "formats",
-        "output_dir",
-        "pg_bin",
-        "preset",
-        "context",
-        "tenancy",
-        "relations",
-        "allow",
-    ),
-    "allow": ("check", "object", "reason"),
-    "context": ("statements", "personas", "reset"),
-    "context.personas": ("name", "statements", "login", "opening"),
-    "tenancy": ("key",),
-    "seed": ("number", "sql", "values"),
-    "relations": ("class", "key", "reason"),
-}
 
 
 @dataclass(frozen=True)
@@ -224,9 +199,9 @@ def _seeding(table: Mapping[str, object]) -> Seeding:
 
 def _known(table: Mapping[str, object], place: str) -> None:
     for key in table:
-        if key not in _KEYS[place]:
-            near = difflib.get_close_matches(key, _KEYS[place], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS[place])}"
+        if key not in KEYS[place]:
+            near = difflib.get_close_matches(key, KEYS[place], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(KEYS[place])}"
             raise UsageError(f"unknown key {f'{place}.' if place else ''}{key}: {hint}")
 
 

@@ -1,4 +1,4 @@
-"""The generated pages of docs/: ``python -m rlsaudit.docs DIR`` writes a page per check, an index, cli.md, rlsaudit.1.
+"""The generated pages of docs/, which ``python -m rlsaudit.docs DIR`` writes: checks, command line, configuration, manual.
 
 Nothing is taken from click's formatter, whose line breaks and brackets change with its version and the
 terminal: the same code gives the same bytes everywhere.
@@ -14,12 +14,11 @@ from pathlib import Path
 
 import click
 
-from rlsaudit import manual
+from rlsaudit import manual, waivers
 from rlsaudit.check import Check, Example, registry
 from rlsaudit.cli import cli
-
-WIDTH = 110
-NOTICE = "<!-- Written by `make docs`; edit the source it is made from, not this page. -->"
+from rlsaudit.config_keys import KEYS, Key
+from rlsaudit.markdown import NOTICE, cell, code, joined, table, text, wrapped
 
 _FAMILIES: Mapping[str, str] = {
     "0": "Coverage: is row security there at all",
@@ -32,12 +31,19 @@ _FAMILIES: Mapping[str, str] = {
     "7": "The server",
 }
 
+_KEY_HEADS = ("key", "type", "meaning", "default", "flag and variable")
+_ORDER = (
+    "A flag wins over its environment variable, that over `rlsaudit.toml`, and that over `[tool.rlsaudit]` in "
+    "`pyproject.toml`."
+)
+
 
 def pages() -> dict[str, str]:
     """Every generated page: path below docs/ → text."""
     own = shipped()
     return {
         "cli.md": command_line(),
+        "configuration.md": configuration(),
         "rlsaudit.1": manual.page(_paragraphs(cli), map(_entry, commands())),
         "checks/index.md": index(own),
         **{f"checks/{one.id}.md": check_page(one) for one in own},
@@ -46,13 +52,13 @@ def pages() -> dict[str, str]:
 
 def write(directory: Path) -> tuple[Path, ...]:
     """Write the pages below ``directory`` and remove pages of checks that are no more.  Raises OSError."""
-    made = {directory / name: text for name, text in pages().items()}
+    made = {directory / name: page for name, page in pages().items()}
     for old in (directory / "checks").glob("RLS*.md"):
         if old not in made:
             old.unlink()
-    for path, text in made.items():
+    for path, page in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_text(page, encoding="utf-8", newline="\n")
     return tuple(made)
 
 
@@ -66,7 +72,7 @@ def index(checks: tuple[Check, ...]) -> str:
     parts = [
         NOTICE,
         "# Checks",
-        _wrapped(
+        wrapped(
             f"{len(checks)} checks read the catalog, in `rlsaudit scan` and in `rlsaudit audit`. The severity is "
             "the check's own; a finding may carry another, by its consequence in the database at hand. "
             "`rlsaudit explain RLS001` prints a page in the terminal."
@@ -75,9 +81,9 @@ def index(checks: tuple[Check, ...]) -> str:
     for digit, family in _FAMILIES.items():
         members = [one for one in checks if one.id[3] == digit]
         if members:
-            rows = [f"| [{one.id}]({one.id}.md) | {one.severity} | {_cell(one.title)} |" for one in members]
-            parts += [f"## {family}", "\n".join(("| id | severity | title |", "|---|---|---|", *rows))]
-    return _joined(parts)
+            rows = [(f"[{one.id}]({one.id}.md)", one.severity, cell(one.title)) for one in members]
+            parts += [f"## {family}", table(("id", "severity", "title"), rows)]
+    return joined(parts)
 
 
 def check_page(one: Check) -> str:
@@ -85,33 +91,73 @@ def check_page(one: Check) -> str:
     severity = f"Severity: **{one.severity}** · Family: {_FAMILIES[one.id[3]].partition(':')[0]}"
     parts = [
         NOTICE,
-        f"# {one.id}: {_text(one.title)}",
+        f"# {one.id}: {text(one.title)}",
         severity,
         "## Why it matters",
-        _wrapped(one.rationale),
+        wrapped(one.rationale),
     ]
     for number, example in enumerate(one.examples, 1):
         parts += [f"## Example{f' {number}' if len(one.examples) > 1 else ''}", *_example(example)]
     if one.covers:
-        parts += ["## What it looks for", "\n".join(f"* {_text(line)}" for line in one.covers)]
+        parts += ["## What it looks for", "\n".join(f"* {text(line)}" for line in one.covers)]
     if one.standards:
         parts += ["## Controls", "\n".join(f"* {standard}" for standard in one.standards)]
-    return _joined([*parts, "[All checks](index.md)"])
+    return joined([*parts, "[All checks](index.md)"])
 
 
 def command_line() -> str:
     """Every command with its arguments and options."""
     parts = [NOTICE, "# Command line", _help(cli)]
     parts += [
-        _wrapped(
-            "A flag wins over its environment variable, that over `rlsaudit.toml`, and that over "
-            "`[tool.rlsaudit]` in `pyproject.toml`."
-        ),
+        wrapped(_ORDER),
         "\n".join(f"* [`{name}`](#{name.replace(' ', '-')})" for name, _ in commands()),
     ]
     for name, command in commands():
         parts += [f"## {name}", f"```\n{_usage(name, command)}\n```", _help(command), *_options(command)]
-    return _joined(parts)
+    return joined(parts)
+
+
+def configuration() -> str:
+    """Every key of rlsaudit.toml and of the waivers, and every variable of the environment."""
+    options = {one.name: one for one in cli.commands["scan"].params if isinstance(one, click.Option)}
+    parts = [NOTICE, "# Configuration", wrapped(_ORDER)]
+    for place, keys in KEYS.items():
+        kind = KEYS[""][place.partition(".")[0]].kind if place else ""
+        brackets = f"[[{place}]]" if place in ("allow", "context.personas") else f"[{place}]"
+        heading = (
+            f'`[{place}."schema.name"]`' if kind.startswith("tables by") else f"`{brackets}`" if place else "Top level"
+        )
+        own = {} if place else options
+        parts += [
+            f"## {heading}",
+            table(_KEY_HEADS, [_key_row(name, key, own.get(name)) for name, key in keys.items()]),
+        ]
+    parts += [
+        f"## Waivers: `{waivers.FILENAME}`",
+        wrapped("Each exception is a `[[waiver]]`, by fingerprint or by rule and object."),
+        table(_KEY_HEADS, [_key_row(name, key, None) for name, key in waivers.KEYS.items()]),
+        "## Environment",
+        table(("variable", "what it is"), _variables()),
+    ]
+    return joined(parts)
+
+
+def _key_row(name: str, key: Key, option: click.Option | None) -> tuple[str, ...]:
+    meaning, _, default = (key.meaning or (option.help if option else "") or "").partition(" Default: ")
+    flags = " ".join(f"`{one}`" for one in (option.opts[0], _variable(option))) if option else ""
+    kind = _value(option) if option and isinstance(option.type, click.Choice) else key.kind
+    return f"`{name}`", kind, cell(meaning), key.default or default.rstrip("."), flags
+
+
+def _variables() -> Iterator[tuple[str, str]]:
+    """Those of the options, by name, each with the options that it stands for; then the others."""
+    said: dict[str, set[str]] = {}
+    for _, command in commands():
+        for one in command.params:
+            if isinstance(one, click.Option) and _variable(one):
+                said.setdefault(_variable(one), set()).add(one.opts[0])
+    yield from ((f"`{name}`", ", ".join(f"`{one}`" for one in sorted(flags))) for name, flags in sorted(said.items()))
+    yield from ((f"`{name}`" if "," not in name else name, cell(meaning)) for name, meaning in manual.ENVIRONMENT)
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -148,13 +194,13 @@ def _options(command: click.Command) -> Iterator[str]:
     options = [one for one in command.params if isinstance(one, click.Option)]
     if not options:
         return
-    rows = ["| option | environment | meaning |", "|---|---|---|"]
+    rows = []
     for one in options:
         names = ", ".join(one.opts)
         value = "" if one.is_flag else f" {_value(one)}"
         variable = f"`{_variable(one)}`" if _variable(one) else ""
-        rows.append(f"| `{_code(names + value)}` | {variable} | {_cell(_meaning(one))} |")
-    yield "\n".join(rows)
+        rows.append((f"`{code(names + value)}`", variable, cell(_meaning(one))))
+    yield table(("option", "environment", "meaning"), rows)
 
 
 def _variable(option: click.Option) -> str:
@@ -176,7 +222,7 @@ def _value(option: click.Option) -> str:
 
 
 def _help(command: click.Command) -> str:
-    return "\n\n".join(map(_wrapped, _paragraphs(command)))
+    return "\n\n".join(map(wrapped, _paragraphs(command)))
 
 
 def _paragraphs(command: click.Command) -> list[str]:
@@ -188,28 +234,6 @@ def _example(example: Example) -> Iterator[str]:
         if sql.strip():
             yield f"{heading}:"
             yield f"```sql\n{textwrap.dedent(sql).strip()}\n```"
-
-
-def _wrapped(prose: str) -> str:
-    return textwrap.fill(_text(" ".join(prose.split())), WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _text(prose: str) -> str:
-    """Prose in Markdown: what stands between backticks is code, elsewhere neither HTML nor emphasis."""
-    pieces = prose.split("`")
-    return "`".join(re.sub(r"([<*])", r"\\\1", p) if n % 2 == 0 else p for n, p in enumerate(pieces))
-
-
-def _cell(prose: str) -> str:
-    return _text(prose).replace("|", "\\|")
-
-
-def _code(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _joined(parts: list[str]) -> str:
-    return "\n\n".join(parts) + "\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -96,6 +96,14 @@ class _DamagedError(Exception):
     """A place in the document and what is wrong there."""
 
 
+def document(value: object) -> dict[str, object]:
+    """A dataclass as the object that ``written`` takes.  Raises TypeError for anything else."""
+    found = plain(value)
+    if not isinstance(found, dict):
+        raise TypeError(f"{type(value).__name__} is no dataclass")
+    return found
+
+
 def plain(value: object) -> object:
     """Dataclasses as objects, tuples as lists, all the way down."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -13,7 +13,7 @@ _FILES = (
     ("rlsaudit-waivers.toml", "Approved exceptions with an end, in the same place."),
     ("rlsaudit-report/", "Where the reports go; evidence.json is the record that the others are made from."),
 )
-_ENVIRONMENT = (
+ENVIRONMENT = (
     ("PGHOST, PGUSER, PGDATABASE, PGPASSFILE, PGSERVICEFILE and so on", "The live database, as for psql."),
     ("TMPDIR", "Where the scratch server has its directory."),
     ("NO_COLOR", "No colours."),
@@ -58,7 +58,7 @@ def _lines(title: str, rest: Sequence[str], exits: str, entries: Iterable[Entry]
     yield _text(
         "A flag wins over its variable, that over rlsaudit.toml, and that over [tool.rlsaudit] in pyproject.toml."
     )
-    for name, meaning in _ENVIRONMENT:
+    for name, meaning in ENVIRONMENT:
         yield from _item(f"\\fB{_text(name)}\\fR", meaning)
     yield ".SH FILES"
     for name, meaning in _FILES:

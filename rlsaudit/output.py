@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rlsaudit.errors import UsageError
@@ -19,6 +21,24 @@ def check_writable(directory: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Be the only run that writes there while the block does.  Raises UsageError when another one is."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise UsageError(f"{directory}: the report cannot be written: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{directory}: another run writes there; name another --output-dir") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def encoded(text: str) -> bytes:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
-
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from rlsaudit.allow import Allowed, require_known
 from rlsaudit.assemble import assemble
@@ -23,6 +21,7 @@ from rlsaudit.cells import doubts_of
 from rlsaudit.check import registry, run_checks
 from rlsaudit.collecting import without_collecting
 from rlsaudit.copying import Server, copied
+from rlsaudit.describe import provenance
 from rlsaudit.doubt import Doubt
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.finding import Finding, Severity
@@ -38,6 +37,7 @@ from rlsaudit.probe.result import ProbeResult
 from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.report import HistoryEntry, Report
+from rlsaudit.shards import Part, Shard, checked, focus, joined
 from rlsaudit.source import dsn, presets
 from rlsaudit.source.held import held
 from rlsaudit.source.load import load_sql
@@ -86,6 +86,8 @@ class Options:
     fail_on: Severity = "medium"
     auditing: bool = True
     probing: bool = True
+    shard: Shard | None = None
+    """The part of the relations that is attacked; then there is no verdict."""
     own: tuple[OwnStatement, ...] = ()
     """Statements of the application that the probe runs as they are."""
     recorded: bool = False
@@ -106,6 +108,8 @@ class Scanned:
     planned: tuple[Planned, ...] = ()
     interrupted: bool = False
     """A signal ended the run early; the report says what was found until then."""
+    part: Part | None = None
+    """What a part of a run found; then the report is none of the whole."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,56 @@ def _examined(
         started=started, seconds=time.monotonic() - clock, phases=tuple(phases),
         interrupted=probed is not None and probed.interrupted,
     )  # fmt: skip
-    return Scanned(assemble(pieces), probed.schema if probed else "", planned, pieces.interrupted)
+    part = _part(pieces, opened, options) if options.shard is not None else None
+    return Scanned(assemble(pieces), probed.schema if probed else "", planned, pieces.interrupted, part)
+
+
+def _part(pieces: Pieces, opened: Opened, options: Options) -> Part | None:
+    if options.shard is None or pieces.probed is None:
+        return None
+    told, mine = provenance(pieces), focus(options.shard, pieces.catalog)
+    return Part(
+        shard=str(options.shard), tool_version=told.tool_version, package_hash=told.package_hash, source=pieces.source,
+        preset=options.preset, live=opened.live, configuration_hash=pieces.configuration_hash, seed=pieces.seed,
+        scratch_version=pieces.scratch_version, started=pieces.started.isoformat(), seconds=round(pieces.seconds, 3),
+        catalog_fingerprint=told.catalog_fingerprint, catalog=snapshot.save(pieces.catalog),
+        relations=tuple(sorted(mine.relations)), functions=tuple(sorted(mine.functions)), notes=pieces.notes,
+        places=tuple((name, *place) for name, place in pieces.places.items()),
+        probed=replace(pieces.probed, settled={}),
+        settled=tuple((*name, one.said, one.opened) for name, one in pieces.probed.settled.items()),
+    )  # fmt: skip
+
+
+def merge(parts: Sequence[Part], options: Options, progress: Progress) -> Scanned:
+    """The whole run out of its parts: audited and proven again on their catalog, probed as they did.
+
+    Raises NotTrustworthy when the parts are not those of one whole run, UsageError when their catalog cannot be read.
+    """
+    phases: list[tuple[str, float]] = []
+    clock = time.monotonic()
+    catalog = snapshot.parse(parts[0].catalog)
+    if any(part.configuration_hash != options.configuration_hash for part in parts):
+        raise NotTrustworthy("the parts were made with another configuration than the one that is in force here")
+    parts = checked(parts, catalog)
+    first = parts[0]
+    tenancy = infer(catalog, _declared(replace(options, preset=first.preset), catalog))
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    places = {name: (file, line) for name, file, line in first.places}
+    opened = Opened(catalog, tenancy, notes, None, None if first.live else catalog, None, places=places)
+    found, _ = _audited(opened, options, progress, phases)
+    with _timed("prove", phases):
+        proofs = prove(catalog, tenancy, Visibility(catalog))
+    probed = joined(parts)
+    pieces = Pieces(
+        catalog=catalog, tenancy=tenancy, findings=found, proofs=proofs, probed=probed, notes=notes, source=first.source,
+        places=places, allowed=options.allowed, waivers=options.waivers, baseline=options.baseline, history=options.history,
+        command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash, seed=first.seed,
+        fail_on=options.fail_on, scratch_version=first.scratch_version,
+        started=min(datetime.fromisoformat(part.started) for part in parts),
+        seconds=sum(part.seconds for part in parts) + time.monotonic() - clock, phases=tuple(phases),
+        interrupted=probed.interrupted,
+    )  # fmt: skip
+    return Scanned(assemble(pieces), probed.schema, (), probed.interrupted)
 
 
 @contextmanager
@@ -301,8 +354,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
             )
         with server.connect(DATABASE) as connection:
             catalog = load_catalog(connection)
-            declared = platform.relations(options.preset, catalog, options.declared)
-            declared = platform.roles(options.preset, infer(catalog, declared), declared)
+            declared = _declared(options, catalog)
             tenancy = infer(catalog, declared)
             if not tenancy.roles and any(c.kind in TENANT_DATA for c in tenancy.relations.values()):
                 stand_in(connection, catalog)
@@ -321,6 +373,12 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
             tenancy,
             places=within(loaded.places, Path.cwd()),
         )
+
+
+def _declared(options: Options, catalog: Catalog) -> Declared:
+    """The configuration, and what the platform of the SQL adds to it."""
+    declared = platform.relations(options.preset, catalog, options.declared)
+    return platform.roles(options.preset, infer(catalog, declared), declared)
 
 
 def require_subject(opened: Opened) -> None:
@@ -363,17 +421,14 @@ def _probe(opened: Opened, options: Options, doubts: tuple[Doubt, ...], progress
             return probe_in_place(connection, opened.catalog, opened.tenancy, progress)
     if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
         return None
-    # Hypothesis keeps a cache, by default in the working directory, which is the user's.
-    set_hypothesis_home_dir(opened.server.directory / "hypothesis")
-    try:
-        return probe(
-            opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
-            seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
-            examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
-            doubts=doubts, own=options.own + opened.recorded,
-        )  # fmt: skip
-    finally:
-        set_hypothesis_home_dir(None)
+    shard = options.shard
+    return probe(
+        opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
+        seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
+        examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
+        doubts=doubts, own=tuple(one for one in options.own + opened.recorded if shard is None or shard.has(one.label)),
+        focus=None if shard is None else focus(shard, opened.scratch_catalog),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -14,13 +14,24 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
+from rlsaudit.config_keys import Key
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import Finding, named_like
 from rlsaudit.report import WaiverEntry
 
 FILENAME = "rlsaudit-waivers.toml"
 _NEEDED = ("reason", "approver", "approved_on", "expires")
-_KEYS = ("fingerprint", "rule", "object", *_NEEDED, "ticket", "accept_risk")
+KEYS: Mapping[str, Key] = {
+    "fingerprint": Key("string", "The finding's fingerprint; or rule and object."),
+    "rule": Key("string", "`RLS202`, `PROBE-READ` and so on, as the report names it."),
+    "object": Key("string", "As the report names it; `*` and `?` stand for any characters and any one."),
+    "reason": Key("string", "Why. Needed."),
+    "approver": Key("string", "Who answers for it. Needed."),
+    "approved_on": Key("day", "Holds from this day on. Needed."),
+    "expires": Key("day", "The last day on which it holds, at most a year later. Needed."),
+    "ticket": Key("string", "Where it is followed up."),
+    "accept_risk": Key("boolean", "A leak that was executed is waived only with `true`.", "false"),
+}
 _LAST_YEAR = 2999
 _LONGEST = 366
 """Days that a waiver may last: a longer one is a decision about the design, which belongs into the configuration."""
@@ -77,9 +88,9 @@ def _waiver(table: object, place: str) -> Waiver:
     if not isinstance(table, dict):
         raise UsageError(f"{place} must be a table")
     for key in table:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS)}"
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(KEYS)}"
             raise UsageError(f"{place}: unknown key {key}: {hint}")
     missing = [key for key in _NEEDED if not str(table.get(key, "")).strip()]
     if missing:

@@ -8,7 +8,6 @@ those of types whose meaning is known.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
     from rlsaudit.catalog.scope import Scope
     from rlsaudit.catalog.translate import Translator
 
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>\d+(?![\w.]))|(?P<quoted>"(?:[^"]|"")+")
-    |(?P<word>[A-Za-z_]\w*)|(?P<parameter>\$\d+)
-    |(?P<operator>::|:=|->>|->|<>|!=|<=|>=|[=<>](?![-+*/<>=~!@\#%^&|`?])|[().,;\[\]])
-    |(?P<other>[-+*/<>=~!@\#%^&|`?:]+|\d[\w.]*))""",
-    re.VERBOSE,
-)
-_STRING_OR_COMMENT = re.compile(r"('(?:[^']|'')*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TYPES = {
     "uuid": "uuid", "text": "text", "int": "integer", "integer": "integer", "int4": "integer",
     "bigint": "bigint", "int8": "bigint", "smallint": "smallint", "int2": "smallint", "boolean": "boolean",
@@ -64,22 +55,6 @@ class Source:
         return e.Column(
             name, found.number, self.level, found.base_type, found.not_null, self.number, self.query, bool(found.generated)
         )  # fmt: skip
-
-
-def tokens_of(source: str) -> list[tuple[str, str]]:
-    """The tokens of a function's text without its comments.  Raises NodeTreeError for what is none."""
-    if "\\" in source:
-        raise NodeTreeError("a backslash")  # what it means depends on the kind of string
-    text = _STRING_OR_COMMENT.sub(lambda match: match.group(1) or " ", source)
-    tokens: list[tuple[str, str]] = []
-    position, text = 0, text.rstrip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None or match.lastgroup is None:
-            raise NodeTreeError("unknown token")
-        tokens.append((match.lastgroup, match.group(match.lastgroup)))
-        position = match.end()
-    return tokens
 
 
 class Parser:

@@ -113,3 +113,16 @@ def inlinable(function: Function, arguments: tuple[Expression, ...]) -> bool:
         and function.language in ("sql", "plpgsql")
         and len(function.argument_types) == len(arguments)
     )
+
+
+def inside(scope: Scope, function: Function, arguments: tuple[Expression, ...]) -> Scope:
+    """Where the body of a function stands."""
+    return replace(
+        scope,
+        parameters=arguments,
+        sublink=None,
+        case_value=None,
+        inlining=(*scope.inlining, function.oid),
+        definer=scope.definer or function.security_definer,
+        depth=scope.depth + 1,
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.bodies import Rows, body_of_text, rows_of_text
+from rlsaudit.catalog.bodies import body_of_text
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.model import Catalog, Function, Relation
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, Value, nodes_in, parse, parse_value
@@ -16,19 +15,18 @@ from rlsaudit.catalog.scope import (
     BOOLEAN_TESTS,
     CAST_NAMES,
     JSON,
-    KINDS,
     SESSION_ROLES,
     SQL_VALUE,
     STRICT,
     Scope,
     copied,
     inlinable,
-    outside,
+    inside,
     session_role,
     single,
     with_depth,
 )
-from rlsaudit.catalog.subselect import Shape, shape_of
+from rlsaudit.catalog.sublinks import sublink, subselect
 from rlsaudit.catalog.typenames import FIRST_USER_OID, TypeNames, constant, elements
 
 _RELATION_OID = re.compile(r":relid (\d+) ")
@@ -240,7 +238,7 @@ class Translator:
         )  # fmt: skip
 
     def _body(self, function: Function, arguments: tuple[Expression, ...], scope: Scope) -> Expression | None:
-        inner = _inside(scope, function, arguments)
+        inner = inside(scope, function, arguments)
         if function.body_tree is None:
             return body_of_text(self, function, arguments, inner)
         body = parse_value(function.body_tree)
@@ -249,7 +247,7 @@ class Translator:
         flat = body if isinstance(body, Node) else body[0] if isinstance(body, tuple) and len(body) == 1 else None
         if not statements or not isinstance(statements[0], Node) or not (isinstance(flat, Node) or single(flat)):
             return None
-        return self.subselect("scalar", statements[0], None, inner)
+        return subselect(self, "scalar", statements[0], None, inner)
 
     def operator(self, node: Node, scope: Scope) -> Expression:
         symbol = self.catalog.symbol_operators.get(node.integer("opno"))
@@ -376,101 +374,6 @@ class Translator:
             return e.Opaque("the clock or the session", (), self.type(node, "type"), False)
         return session_role(which, scope.definer)
 
-    def sublink(self, node: Node, scope: Scope) -> Expression:
-        kind = KINDS.get(node.integer("subLinkType"))
-        if kind is None:
-            return self.opaque("row comparison with a subquery", node, scope)
-        return self.subselect(kind, node.node("subselect"), node.optional("testexpr"), scope)
-
-    def subselect(
-        self,
-        kind: Literal["exists", "all", "any", "scalar", "array"],
-        query: Node,
-        test: Node | None,
-        scope: Scope,
-    ) -> Expression:
-        shape = shape_of(query)
-        returned = self._returned(shape, kind, scope)
-        if returned is not None:
-            return self._of_rows(kind, returned, test, scope)
-        self.queries += 1
-        number = self.queries
-        tables = {index: self.catalog.find_relation(oid) if oid else None for index, oid in shape.tables.items()}
-        inner = replace(scope, tables=(*scope.tables, tables), queries=(*scope.queries, number), sublink=None)
-        targets = self._targets(shape, query, inner)
-        compared = None if test is None else self.translate(test, replace(scope, sublink=targets))
-        result = targets[0].type if targets and kind == "scalar" else "boolean" if kind != "array" else "array"
-        if not shape.plain:
-            parts = tuple(self.parts(query, outside(scope)))
-            return e.Subquery(kind, shape.relations, None, None, compared, False, result, parts, number)
-        conditions = self.all(shape.conditions, inner)
-        condition = None if not conditions else conditions[0] if len(conditions) == 1 else e.And(conditions)
-        if kind == "scalar" and not shape.relations and condition is None and targets and scope.parameters is not None:
-            return targets[0]  # a function body SELECT expression
-        target = targets[0] if targets else None
-        own = tuple((index, oid) for index, oid in shape.tables.items() if oid)
-        return e.Subquery(
-            kind, shape.relations, condition, target, compared, True, result, (), number, own, scope.definer
-        )  # fmt: skip
-
-    def _returned(self, shape: Shape, kind: str, scope: Scope) -> tuple[tuple[Rows, ...], bool] | None:
-        """``(SELECT f(…))`` of a set-returning function whose body can be read: its rows, and whether as its owner."""
-        if kind not in ("exists", "any", "array") or shape.relations or shape.conditions or len(shape.targets) != 1:
-            return None
-        call = shape.targets[0] if not shape.tables else None
-        if call is None or call.tag != "FUNCEXPR" or not call.flag("funcretset"):
-            return None
-        function = self.catalog.function(call.integer("funcid"))
-        if function is None or function.body_tree is not None or function.oid in scope.inlining:
-            return None
-        # The call stands in a query of its own; its arguments may only be what does not depend on rows.
-        arguments = self.all(
-            call.nodes("args"), replace(scope, tables=(*scope.tables, {}), queries=(*scope.queries, -1))
-        )
-        if not inlinable(replace(function, returns_set=False), arguments):
-            return None
-        rows = rows_of_text(self, function, arguments, _inside(scope, function, arguments))
-        definer = scope.definer or function.security_definer
-        return None if rows is None or (kind == "array" and len(rows) != 1) else (rows, definer)
-
-    def _of_rows(
-        self,
-        kind: Literal["exists", "all", "any", "scalar", "array"],
-        returned: tuple[tuple[Rows, ...], bool],
-        test: Node | None,
-        scope: Scope,
-    ) -> Expression:
-        found: list[Expression] = []
-        for rows in returned[0]:
-            compared = None if test is None else self.translate(test, replace(scope, sublink=(rows.target,)))
-            relations = tuple(dict.fromkeys(oid for _, oid in rows.tables))
-            result = "boolean" if kind != "array" else "array"
-            one: Expression = e.Subquery(
-                kind, relations, rows.condition, rows.target, compared, True, result, (), rows.query, rows.tables,
-                returned[1],
-            )  # fmt: skip
-            found.append(one if rows.guard is None else e.And((rows.guard, one)))
-        return e.Constant("false", "boolean") if not found else found[0] if len(found) == 1 else e.Or(tuple(found))
-
-    def _targets(self, shape: Shape, query: Node, inner: Scope) -> tuple[Expression, ...]:
-        if shape.plain:
-            return self.all(shape.targets, inner)
-        parts = tuple(self.parts(query, outside(replace(inner, tables=inner.tables[:-1]))))
-        return tuple(e.Opaque("result of a subquery", parts) for _ in shape.targets)
-
-
-def _inside(scope: Scope, function: Function, arguments: tuple[Expression, ...]) -> Scope:
-    """Where the body of a function stands."""
-    return replace(
-        scope,
-        parameters=arguments,
-        sublink=None,
-        case_value=None,
-        inlining=(*scope.inlining, function.oid),
-        definer=scope.definer or function.security_definer,
-        depth=scope.depth + 1,
-    )
-
 
 def _listed(value: Value) -> tuple[Node, ...]:
     """The nodes of a list, or the one node that stands for itself."""
@@ -502,5 +405,5 @@ _HANDLERS: Mapping[str, Callable[[Translator, Node, Scope], Expression]] = {
     "ARRAYEXPR": Translator.array,
     "ARRAYCOERCEEXPR": Translator.array_cast,
     "SQLVALUEFUNCTION": Translator.sql_value,
-    "SUBLINK": Translator.sublink,
+    "SUBLINK": sublink,
 }

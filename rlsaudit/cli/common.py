@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rlsaudit import baseline, config, duration, history, interrupt, waivers
+from rlsaudit import baseline, config, duration, history, interrupt, shards, waivers
 from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
@@ -173,6 +173,12 @@ def run_options(command: F) -> F:
                 is_flag=True,
                 help="Run those too that the live database's pg_stat_statements has seen.",
             ),
+            click.option(
+                "--shard",
+                metavar="N/OF",
+                help="Attack only the N-th part of the relations and write shard.json; rlsaudit merge makes the parts one "
+                "result, which alone has a verdict.",
+            ),
             click.option("--seed", type=int, envvar="RLSAUDIT_SEED", help="Seed of the random workloads. Default: 0."),
             click.option(
                 "--budget",
@@ -228,6 +234,7 @@ def merged(
     history_directory: Path | None = None,
     statement_files: tuple[Path, ...] = (),
     statements_from_stats: bool = False,
+    shard: str | None = None,
     seed: int | None = None,
     budget: str | None = None,
     jobs: int | None = None,
@@ -260,7 +267,8 @@ def merged(
         detector=detector or loaded.detector or "sample",
         fail_on=fail_on or loaded.fail_on or "medium",
         probing=probing,
-        own=tuple(one for path in statement_files for one in statements.from_file(path)),
+        shard=shards.parse(shard) if shard else None,
+        own=statements.from_files(statement_files),
         recorded=statements_from_stats,
         command=("rlsaudit", *sys.argv[1:]),
         configuration_hash=loaded.hash,

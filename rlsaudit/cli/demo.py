@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rlsaudit.cli.finish import run
 from rlsaudit.demo import Demo, demos, path
 from rlsaudit.errors import UsageError
 from rlsaudit.scan import scan
+from rlsaudit.tenancy.infer import Declared
 
 
 @click.command()
@@ -31,13 +33,24 @@ def demo(name: str | None, everything: bool, listing: bool, **given: Any) -> int
         click.echo(tabulate([(d.filename.removesuffix(".sql"), d.title) for d in demos()], ("name", "architecture")))
         return 0
     if everything:
-        return _all(merged("", **given))
+        return _all(_merged("", given))
     chosen = _named(name) if name else demos()[0]
-    code = run(merged(str(path(chosen)), **given))
+    code = run(_merged(str(path(chosen)), given))
     click.echo("\nThis was " + chosen.title + (", as usually written" if not chosen.hardened else ", hardened") + ".")
     click.echo("See the other nine with: rlsaudit demo --list, rlsaudit demo NAME, rlsaudit demo --all")
     # The demonstration has worked when it found what is really there.
     return 0 if code in (0, 1) else code
+
+
+def _merged(source: str, given: Mapping[str, Any]) -> Common:
+    """The shared options; what lies in the working directory is about another schema, and has no say in this one's."""
+    common = merged(source, **given)
+    options = common.options
+    if given["config_file"] is None:
+        options = replace(options, declared=Declared(roles=given["roles"]), allowed=())
+    if given["waivers_file"] is None:
+        options = replace(options, waivers=())
+    return replace(common, options=options)
 
 
 def _named(name: str) -> Demo:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from rlsaudit import interrupt
+from rlsaudit import evidence, interrupt
 from rlsaudit.bundle import manifest
 from rlsaudit.cli import sealing
 from rlsaudit.cli.common import Common, clear_progress
@@ -21,6 +21,7 @@ from rlsaudit.probe.planner.plans import ROWS, TENANTS, Planned
 from rlsaudit.probe.replay.script import SCHEMA_FILE
 from rlsaudit.report import Format, Report, chosen, terminal_summary
 from rlsaudit.scan import Scanned, scan
+from rlsaudit.shards import FILENAME
 
 REPLAY = "replay"
 
@@ -31,6 +32,11 @@ def run(common: Common) -> int:
     check_writable(common.output_dir)
     sealing.check(common)
     scanned = scan(common.options, common.progress)
+    return finish(common, formats, scanned) if common.options.shard is None else _write_part(common, scanned)
+
+
+def finish(common: Common, formats: Iterable[Format], scanned: Scanned) -> int:
+    """Write the reports of a finished scan, print the summary; returns the exit code."""
     interrupt.remember()  # what has been found is not lost to a signal that comes this late
     clear_progress()
     shown, unsigned = _write(common, formats, scanned)
@@ -44,6 +50,19 @@ def run(common: Common) -> int:
     elif interrupt.exit_code():
         click.echo("rlsaudit: interrupted when the verdict stood; the reports are whole", err=True)
     return interrupt.exit_code() or max(scanned.report.exit_code, UsageError.exit_code if unsigned else 0)
+
+
+def _write_part(common: Common, scanned: Scanned) -> int:
+    """A part has no report of its own: whoever read it would take a few relations for all."""
+    interrupt.remember()
+    clear_progress()
+    part = scanned.part
+    if part is None:
+        raise UsageError(f"--shard {common.options.shard}: a part is of what is attacked; this command attacks nothing")
+    written = write_all(common.output_dir, {FILENAME: evidence.written(evidence.document(part))})
+    told = f"Part {part.shard}: {len(part.relations)} relations and {len(part.functions)} functions, {part.probed.statements:,} statements."
+    click.echo(f"{told} No verdict: merge all parts with rlsaudit merge.\n\nReports\n  - {written[0]}")
+    return interrupt.exit_code() or 0
 
 
 def _write(common: Common, formats: Iterable[Format], scanned: Scanned) -> tuple[list[str], str]:

@@ -19,11 +19,11 @@ import click
 from rlsaudit import __version__, duration, interrupt
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.fleet import page
-from rlsaudit.fleet.result import DOCUMENT, Entry, Fleet, document, earlier, not_run, ordered
-from rlsaudit.fleet.run import finished, run
+from rlsaudit.fleet.result import DOCUMENT, REPORT, Entry, Fleet, document, earlier, not_run, ordered
+from rlsaudit.fleet.run import finished, run, set_aside
 from rlsaudit.fleet.targets import Target, of_cluster, read
-from rlsaudit.fleet.work import Done, end_all
-from rlsaudit.output import check_writable, replace_directory, write_all
+from rlsaudit.fleet.work import Done, directory_files, end_all
+from rlsaudit.output import check_writable, exclusive, replace_directory, write_all
 from rlsaudit.source.dsn import looks_like_dsn
 
 
@@ -64,10 +64,14 @@ def fleet(targets: str, **given: Any) -> int:
     found = _targets(targets, asked)
     directory = asked.output_dir
     check_writable(directory)
-    interrupt.obey()
-    whole = _tested(found, asked, finished(directory, _earlier(directory)) if asked.resume else {})
-    files = {DOCUMENT: document(whole), "index.html": page.html(whole), "TEST-fleet.xml": page.junit(whole)}
-    written = write_all(directory, files)
+    with exclusive(directory):
+        interrupt.obey()
+        whole = _tested(found, asked, finished(directory, _earlier(directory)) if asked.resume else {})
+        linked = frozenset(
+            one.name for one in whole.entries if one.catalog and (directory / one.name / REPORT).is_file()
+        )
+        files = {DOCUMENT: document(whole), "index.html": page.html(whole, linked), "TEST-fleet.xml": page.junit(whole)}
+        written = write_all(directory, files)
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
     click.echo(page.summary(whole, width))
     click.echo("\n".join(["", "Reports", *(f"  - {path}" for path in written)]))
@@ -117,7 +121,13 @@ def _tested(found: tuple[Target, ...], asked: _Asked, known: dict[str, Entry]) -
         return Fleet(__version__, started, round(time.monotonic() - begun, 3), len(found), ordered(entries))
 
     def keep(done: Done) -> None:
-        replace_directory(asked.output_dir / done.name, done.files)
+        last, aside = asked.output_dir / done.name, set_aside(asked.output_dir, done.name)
+        if done.files:
+            replace_directory(last, done.files)
+            shutil.rmtree(aside, ignore_errors=True)
+        elif last.is_dir():
+            replace_directory(aside, directory_files(last))
+            shutil.rmtree(last, ignore_errors=True)
 
     try:
         with _executor(asked.jobs, asked.dask) as executor:
@@ -128,7 +138,7 @@ def _tested(found: tuple[Target, ...], asked: _Asked, known: dict[str, Entry]) -
                 )  # so that a crash loses nothing to --resume
                 if not asked.quiet:
                     click.echo(f"[{len(entries)}/{len(found)}] {one.outcome:<10} {one.name}", err=True)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         interrupt.remember()
         done = {one.name for one in entries}
         entries += [not_run(target) for target in found if target.name not in done]

@@ -19,6 +19,7 @@ from rlsaudit.cli.evidence import evidence
 from rlsaudit.cli.fix import fix
 from rlsaudit.cli.fleet import fleet
 from rlsaudit.cli.init import init
+from rlsaudit.cli.merge import merge
 from rlsaudit.cli.probe import probe
 from rlsaudit.cli.replay import replay
 from rlsaudit.cli.report import report
@@ -51,6 +52,7 @@ for _command in (
     fix,
     fleet,
     init,
+    merge,
     replay,
     report,
     verify,
@@ -72,7 +74,7 @@ def main() -> None:
         sys.exit(_run())
     except KeyboardInterrupt:
         _say("interrupted; nothing was written")
-        sys.exit(INTERRUPTED)
+        sys.exit(interrupt.exit_code() or INTERRUPTED)
 
 
 def _run() -> int:
@@ -82,7 +84,7 @@ def _run() -> int:
         return ended.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted; nothing was written")
-        return INTERRUPTED
+        return interrupt.exit_code() or INTERRUPTED
     except click.ClickException as wrong:
         wrong.show()
         return 2

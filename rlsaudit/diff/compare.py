@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rlsaudit.baseline import Baseline, compare
+from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.diff.change import LEVELS, Change, Level, order
 from rlsaudit.diff.objects import Changes, Object, Side
 from rlsaudit.diff.policies import Compared, Comparison
 from rlsaudit.diff.roles import role_paths
 from rlsaudit.finding import Cell, Finding, Severity, concerns
+from rlsaudit.probe.attacks.reach import touches
 from rlsaudit.prove.prove import Proof
 from rlsaudit.report import Report
 
@@ -41,7 +43,7 @@ def differences(base: Looked, head: Looked, changes: Changes) -> tuple[Change, .
     found = [*_findings(base, head, changes)]
     told = {(name, change.level) for change in found for name in (change.object, change.relation)}
     cells = [*_cells(base, head, changes), *_relations(base, head, changes), *_functions(head, changes)]
-    found += role_paths(base.side, head.side)
+    found += role_paths(base.side, head.side, changes)
     found += _common(head, changes)
     found += (one for one in _grouped(cells) if one.kind not in _SUMMARIES or not _told_of(one, told, cells))
     return tuple(sorted(found, key=order))
@@ -202,15 +204,20 @@ def _relations(base: Looked, head: Looked, changes: Changes) -> Iterator[Change]
         if ("relation", name) in changes.new:
             yield from _new(head, name)
         elif name in before:
+            relation = head.side.relations[name]
             was = base.side.tenancy.of(before[name].oid)
-            now = head.side.tenancy.of(head.side.relations[name].oid)
+            now = head.side.tenancy.of(relation.oid)
             if was.tenant_data and not now.tenant_data:
                 detail = f"BASE took it for tenant data ({was.why}); in HEAD it is {now.kind}: {now.why}."
                 yield Change("weakened", "review", name, "No longer taken for tenant data", detail, name)
             elif now.tenant_data and not was.tenant_data:
                 yield from _new(head, name)
             elif now.tenant_data and ("relation", name) in changes.reached:
-                yield _touched(head, name)
+                guards = _guards(head.side, relation)
+                moved = guards != _guards(base.side, before[name]) or any(
+                    ("function", one) in changes.reached for _, one in guards
+                )
+                yield _touched(head, name, guarded=moved)
 
 
 def _new(head: Looked, name: str) -> Iterator[Change]:
@@ -252,12 +259,28 @@ def _common(head: Looked, changes: Changes) -> Iterator[Change]:
         yield Change("changed", level, "every relation", f"{what[0].upper()}{what[1:]} changed", detail)
 
 
-def _touched(head: Looked, name: str) -> Change:
-    """A relation that changed, or depends on what did, in something that its policies do not say."""
-    if ("relation", name) in head.probed:
-        return Change("changed", "note", name, "Changed", "It was attacked again; what came of it is said here.", name)
+def _guards(side: Side, relation: Relation) -> set[tuple[str, str]]:
+    """What makes something else of a statement, triggers and rules: (definition, signature of the function)."""
+    functions = {function.oid: name for name, function in side.functions.items()}
+    triggers = side.catalog.triggers_of(relation.oid)
+    found = {(f"{one.definition} {one.enabled}", functions.get(one.function, "")) for one in triggers}
+    return found | {(one.definition, "") for one in side.catalog.rules if one.relation == relation.oid}
+
+
+def _touched(head: Looked, name: str, *, guarded: bool) -> Change:
+    """A relation that changed, or depends on what did, in something that its policies do not say.
+
+    ``guarded`` when its triggers or rules are not what they were: they may be all that kept tenants apart.
+    """
     relation, catalog = head.side.relations[name], head.side.catalog
     proofs = [p for (one, _, _), p in head.proofs.items() if one == name]
+    if ("relation", name) in head.probed:
+        level: Level = "note"
+        detail = "It was attacked again; what came of it is said here."
+        if guarded and relation.holds_rows and any(proof.verdict != "proven" for proof in proofs):
+            detail = "It was attacked again. Its triggers or rules changed, and that its policies alone keep tenants apart is not proven."
+            level = "review"
+        return Change("changed", level, name, "Changed", detail, name)
     rewritten = catalog.triggers_of(relation.oid) or any(rule.relation == relation.oid for rule in catalog.rules)
     proven = proofs and relation.holds_rows and not rewritten and all(p.verdict == "proven" for p in proofs)
     detail = (
@@ -273,19 +296,30 @@ def _functions(head: Looked, changes: Changes) -> Iterator[Change]:
         function = head.side.functions.get(name) if kind == "function" else None
         if function is None or not function.security_definer:
             continue
-        for role in head.side.tenancy.roles:
-            if not head.side.visibility.may_execute(role.oid, function):
-                continue
+        adjective = "New" if (kind, name) in changes.new else "Changed"
+        title = f"{adjective} SECURITY DEFINER function"
+        owner = head.side.catalog.role_name(function.owner)
+        callers = [one for one in head.side.tenancy.roles if head.side.visibility.may_execute(one.oid, function)]
+        others = () if callers else tuple(_logins(head.side, function))
+        if others and touches(head.side.catalog, head.side.tenancy, function).tenant_data:
+            detail = f"It runs with the rights of {owner}; no role that is tested may call it, so it was not called."
+            yield Change("new role path", "review", name, title, detail, "", others, ("EXECUTE",))
+        for role in callers:
             cell = cells.get((name, role.name))
             if head.probed and cell is None:
                 continue  # nothing of tenants in it
             if cell is not None and cell.state == "leak":
                 continue  # its finding tells
             what = f"{cell.state}, {cell.reason}" if cell is not None else "it was not called"
-            adjective = "New" if (kind, name) in changes.new else "Changed"
-            title = f"{adjective} SECURITY DEFINER function"
-            detail = f"It runs with the rights of {head.side.catalog.role_name(function.owner)}; {what}."
+            detail = f"It runs with the rights of {owner}; {what}."
             yield Change("new role path", "review", name, title, detail, "", (role.name,), ("EXECUTE",))
+
+
+def _logins(side: Side, function: Function) -> Iterator[str]:
+    """Roles that log in, are bound by row security, and may call it."""
+    for one in side.catalog.roles:
+        if one.login and not one.superuser and not one.bypassrls and side.visibility.may_execute(one.oid, function):
+            yield one.name
 
 
 def _grouped(found: Iterable[Change]) -> Iterator[Change]:

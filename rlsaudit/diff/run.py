@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hypothesis.configuration import set_hypothesis_home_dir
-
 from rlsaudit.assemble import assemble
 from rlsaudit.cells import doubts_of, ordinary_sessions, proofs_of
 from rlsaudit.check import run_checks
@@ -139,16 +137,12 @@ class _Run:
             assert (
                 opened.server is not None and opened.scratch_catalog is not None and opened.scratch_tenancy is not None
             )
-            set_hypothesis_home_dir(opened.server.directory / "hypothesis")
-            try:
-                probed = probe(
-                    opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy, seed=self.options.seed,
-                    budget=self.options.budget, progress=self.progress, jobs=jobs_for(self.options.jobs),
-                    plant=self.options.detector, focus=focus,
-                    doubts=doubts_of(pieces.catalog, pieces.tenancy, pieces.proofs),
-                )  # fmt: skip
-            finally:
-                set_hypothesis_home_dir(None)
+            probed = probe(
+                opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy, seed=self.options.seed,
+                budget=self.options.budget, progress=self.progress, jobs=jobs_for(self.options.jobs),
+                plant=self.options.detector, focus=focus,
+                doubts=doubts_of(pieces.catalog, pieces.tenancy, pieces.proofs),
+            )  # fmt: skip
             return withheld(probed, opened.gaps, pieces.catalog, pieces.tenancy), ""
 
     def _looked(self, one: Read, pieces: Pieces, focus: Focus | None) -> Looked:

@@ -15,6 +15,7 @@ from rlsaudit.source.dsn import redact
 
 EVIDENCE = "evidence.json"
 DOCUMENT = "fleet.json"
+REPORT = "report.html"
 _RANKS = {"no verdict": 0, "exceptions": 1, "clean": 2}
 
 Outcome = Literal["no verdict", "exceptions", "clean"]

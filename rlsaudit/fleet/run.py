@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rlsaudit import __version__
+from rlsaudit.config import FILENAME as CONFIGURATION
 from rlsaudit.fleet.result import EVIDENCE, Entry, entry
 from rlsaudit.fleet.targets import Target
 from rlsaudit.fleet.work import Done, Job, work
-from rlsaudit.source.dsn import looks_like_dsn
+from rlsaudit.source.dsn import looks_like_dsn, redact
+from rlsaudit.waivers import FILENAME as WAIVERS
 
+_INCLUDES = re.compile(rb"^\s*\\i", re.MULTILINE)
 Keep = Callable[[Done], None]
 """Takes the files of a target as soon as it is finished."""
 
@@ -38,15 +44,17 @@ def run(
             yield replace(before, stands=True)  # the files are part of what was asked
             continue
         stands = before.catalog if before is not None and same else ""
-        last = chained / target.name if chained is not None else None
-        more = ("--previous", str(last.resolve())) if last is not None and (last / EVIDENCE).is_file() else ()
+        places = () if chained is None else (chained / target.name, set_aside(chained, target.name))
+        last = next((place for place in places if (place / EVIDENCE).is_file()), None)
+        more = ("--previous", str(last.resolve())) if last is not None else ()
         waiting[executor.submit(work, Job(target, (*options, *more), stands))] = target
     for future in as_completed(waiting):
         target = waiting[future]
         try:
             done = future.result()
         except Exception as error:  # noqa: BLE001 - whatever an executor raises when it loses its worker
-            done = Done(target.name, 3, f"the work could not be done: {type(error).__name__}: {error}", 0.0, 0)
+            said = redact(f"the work could not be done: {type(error).__name__}: {error}")
+            done = Done(target.name, 3, said, 0.0, 0)
         before = known.get(target.name)
         if done.unchanged and before is not None:
             yield replace(before, stands=True)
@@ -56,14 +64,31 @@ def run(
 
 
 def _asked(target: Target, options: Sequence[str]) -> str:
-    """sha256 over the target, the options, the version, and the files that they name."""
-    digest = hashlib.sha256(json.dumps([asdict(target), list(options), __version__]).encode())
-    named = [target.config, target.waivers, *([] if looks_like_dsn(target.source) else [target.source])]
-    for place in (Path(name) for name in named if name):
+    """sha256 over the target without its password, the options, the version, and all files that its run may read.
+
+    Where findings are waived the day counts as well, because waivers expire.
+    """
+    about = asdict(replace(target, source=redact(target.source)))
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("RLSAUDIT_"))
+    digest = hashlib.sha256(json.dumps([about, list(options), __version__, settings]).encode())
+    waivers = Path(target.waivers or os.environ.get("RLSAUDIT_WAIVERS") or WAIVERS)
+    digest.update(datetime.now(UTC).date().isoformat().encode() if waivers.is_file() else b"")
+    beside = [target.config] if target.config else [CONFIGURATION, "pyproject.toml"]
+    named = [*(Path(name) for name in beside), waivers]
+    if not looks_like_dsn(target.source):
+        source = Path(target.source)
+        includes = source.is_file() and _INCLUDES.search(source.read_bytes()) is not None
+        named.append(source.parent if includes else source)  # what SQL includes lies beside or below it
+    for place in named:
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if file.is_file():
                 digest.update(f"\0{file}\0".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def set_aside(directory: Path, name: str) -> Path:
+    """Where a target's last report lies while a later run has none: hidden, so that nobody takes it for a new one."""
+    return directory / ".earlier" / name
 
 
 def finished(directory: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:

@@ -33,6 +33,7 @@ _TEXTS = ("source", "config", "waivers", "budget", "time_limit", "mode", "preset
 _NUMBERS = ("seed", "retries")
 _KEYS = (*_LISTS, *_TEXTS, *_NUMBERS)
 _MODES = ("scan", "audit")
+_FILES = ("index.html", "test-fleet.xml", "fleet.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DATABASES = """
     SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1
@@ -154,9 +155,11 @@ def _known(given: Mapping[str, object], keys: tuple[str, ...], where: str) -> No
 def _services(directory: Path) -> Iterator[Target]:
     """The services of connection service files (PostgreSQL manual, 32.17)."""
     for file in sorted(directory.glob("*.conf")):
-        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True, default_section="")
         try:
-            parser.read(file, encoding="utf-8")
+            parser.read_string(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}") from error
         except (configparser.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
         for name in parser.sections():
@@ -177,4 +180,7 @@ def _distinct(targets: list[Target], place: Path) -> tuple[Target, ...]:
     twice = next((target.name for target in targets if names.count(target.name.lower()) > 1), "")
     if twice:
         raise UsageError(f"{place}: two targets are called {twice}; on some file systems case does not tell them apart")
+    taken = next((target.name for target in targets if target.name.lower() in _FILES), "")
+    if taken:
+        raise UsageError(f"{place}: {taken} is the name of a file of the report; call the target otherwise")
     return tuple(targets)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from psycopg.conninfo import make_conninfo
 
@@ -27,6 +28,8 @@ _SAID = 2000
 _NO_VERDICT = 3
 _running: set[subprocess.Popen[bytes]] = set()
 """The runs that are under way in this process."""
+_ending = Event()
+"""Set once they are told to end: nothing is begun or tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,10 @@ def work(job: Job) -> Done:
         with tempfile.TemporaryDirectory(prefix="rlsaudit-fleet-") as directory:
             arguments = [*target.arguments(), "--quiet", "--output-dir", f"{directory}/out", *job.options]
             code, said = _run(arguments, target)
-            done = Done(target.name, code, said, time.monotonic() - begun, tried, _files(Path(directory) / "out"))
-        if code in (0, 1, 2):
+            done = Done(
+                target.name, code, said, time.monotonic() - begun, tried, directory_files(Path(directory) / "out")
+            )
+        if code in (0, 1, 2) or _ending.is_set():
             break
     assert done is not None
     return done
@@ -83,6 +88,8 @@ def _run(arguments: list[str], target: Target) -> tuple[int, str]:
         start_new_session=True,
     )  # fmt: skip
     _running.add(process)
+    if _ending.is_set():  # told between two of them
+        process.terminate()
     try:
         _, errors = process.communicate(timeout=target.time_limit)
     except subprocess.TimeoutExpired:
@@ -96,7 +103,8 @@ def _run(arguments: list[str], target: Target) -> tuple[int, str]:
 
 
 def end_all() -> None:
-    """Tell every run of this process to end; each then writes what it found."""
+    """Tell every run of this process to end; each then writes what it found, and no other one begins."""
+    _ending.set()
     for process in tuple(_running):
         process.terminate()
 
@@ -122,7 +130,8 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
     return ""
 
 
-def _files(directory: Path) -> dict[str, bytes]:
+def directory_files(directory: Path) -> dict[str, bytes]:
+    """Relative name → content of every file below."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     return {str(file.relative_to(directory)): file.read_bytes() for file in files}
 

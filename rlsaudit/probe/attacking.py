@@ -14,7 +14,6 @@ from rlsaudit.probe.attacks.escalate import escalate, pooled
 from rlsaudit.probe.attacks.pointing import pointings
 from rlsaudit.probe.attacks.statements import run_own
 from rlsaudit.probe.attacks.sweep import Arena
-from rlsaudit.probe.attacks.workload import workloads
 from rlsaudit.probe.ground.leak import Place
 from rlsaudit.probe.judging.opening import openers, told_apart, without
 from rlsaudit.probe.ledger import Ledger, session_of
@@ -39,6 +38,8 @@ def attack(
     own: Sequence[OwnStatement] = (),
     unproven: Container[tuple[int, str]] = (),
 ) -> None:
+    from rlsaudit.probe.attacks.workload import workloads  # noqa: PLC0415 - Hypothesis takes long to import
+
     sessions = [session_of(server, world, arena, role) for world in worlds]
     session = sessions[0]
     try:

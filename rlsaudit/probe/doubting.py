@@ -32,6 +32,9 @@ from rlsaudit.tenancy.model import ApplicationRole, Persona
 _MOST = 60
 """Copies of the world that one run makes for doubts."""
 _SECONDS = 20.0
+_ENDED = Settled(
+    f"rows that might break it were not all tried: that ends after {_SECONDS:g} s or {_MOST} copies of the world"
+)
 _CROSSINGS: frozenset[Property] = frozenset({"read", "write", "forge"})
 
 
@@ -77,9 +80,8 @@ class Doubting:
             progress("trying what is not proven", number, len(waiting))
             role, relation = roles[doubt.role], named[doubt.relation]
             on = target(self.arena.catalog, self.arena.tenancy, self.arena.visibility, role.oid, relation)
-            if not doubt.rows:
-                self._guessed(doubt, on, role)
-            elif (found := self._witnessed(doubt, on, role)) is not None:
+            found = (self._witnessed if doubt.rows else self._guessed)(doubt, on, role)
+            if found is not None:
                 settled[doubt.cell] = found
         return settled
 
@@ -110,17 +112,22 @@ class Doubting:
             said = outcome
         return Settled(f"only with {known}", opened=True) if known else Settled(said)
 
-    def _guessed(self, doubt: Doubt, on: Target, role: ApplicationRole) -> None:
+    def _guessed(self, doubt: Doubt, on: Target, role: ApplicationRole) -> Settled | None:
         plain = next(iter(self.arena.tenancy.context.personas), None)
-        if plain is None or time.monotonic() > self.until:
-            return
+        if plain is None:
+            return None
+        if time.monotonic() > self.until:
+            return _ENDED
         # The last tenant's key is less likely than the first's to be a value like any other.
         actor, other = self.arena.world.tenants[-1], self.arena.world.tenants[1]
         with self.server.connect(self.world) as connection:
             ways = [*solved(connection, self.arena, on, role.oid, doubt.command, plain, actor, other)]
         for way in ways:
+            if self.left <= 0:
+                return _ENDED
             if not isinstance(self._tried(doubt, on, role, way), str):
-                return
+                break
+        return None
 
     def _settings(self, doubt: Doubt, role: ApplicationRole, persona: Persona, actor: Tenant) -> witnesses.Settings:
         """What the actor's session has in the settings of the witness."""

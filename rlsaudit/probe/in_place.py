@@ -89,7 +89,7 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         detected, unnoticed = _detect(connection, arena, seen)
         told = worth_telling(catalog, shortest(seen.leaks))
         confirmed = [(one, _again(connection, arena, one.leak)) for one in told]
-    except (KeyboardInterrupt, SystemExit, NotTrustworthy, psycopg.Error) as error:
+    except (KeyboardInterrupt, NotTrustworthy, psycopg.Error) as error:
         if not interrupt.ends(error):
             raise
         return _interrupted(arena, seen)

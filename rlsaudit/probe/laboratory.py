@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import Visibility
@@ -51,7 +52,7 @@ class Laboratory:
         """A session of the application role in a transaction with the context of a tenant, rolled back at the end.
 
         ``tenant`` is a key (default: the first tenant's), ``role`` an application role (default: the first).  Raises
-        UsageError for one that is unknown.
+        UsageError for one that is unknown, and where COMMIT was sent; ``connection.commit()`` is refused by psycopg.
         """
         known = self.arena.world.tenants
         wanted = known[0].key if tenant is None else str(tenant)
@@ -62,13 +63,13 @@ class Laboratory:
         context = acting(self.arena.tenancy.context.personas[0], acting_for.key, acting_for.user)
         entrance = logins.entrance(self.arena.tenancy, who.name)
         login = next((one.role for one in context if isinstance(one, Login)), entrance)
-        with psycopg.connect(self.server.conninfo(self.database, login)) as connection:
+        conninfo = self.server.conninfo(self.database, login)
+        with psycopg.connect(conninfo) as connection, connection.transaction(force_rollback=True):
             for statement in context:
                 connection.execute(statement.encode())
-            try:
-                yield connection
-            finally:
-                connection.rollback()
+            yield connection
+            if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+                raise UsageError("SQL ended the transaction of as_tenant: what it changed stands for all tests after it")
 
     def assert_isolated(self, query: str, role: str | None = None) -> None:
         """Run ``query`` under two tenants, with own and foreign values for its parameters: ``$1``, ``:name`` or ``%s``.

@@ -21,8 +21,9 @@ from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.world import SHARED
 from rlsaudit.probe.judging.telling import Told
 from rlsaudit.probe.ledger import Ledger, session_of
+from rlsaudit.probe.parallel import jobs_for
 from rlsaudit.probe.replay.script import SCHEMA_FILE, SeedRow, Stage, script
-from rlsaudit.probe.replay.shrink import shows, shrink_rows, shrink_worlds
+from rlsaudit.probe.replay.shrink import Trying, shrink_rows, shrink_worlds
 from rlsaudit.probe.replay.shrink_visits import shrink_visits
 from rlsaudit.probe.replay.worlds import two_worlds
 from rlsaudit.probe.result import Progress, Scratch
@@ -31,14 +32,14 @@ from rlsaudit.probe.result import Progress, Scratch
 def spoilt(server: Scratch, bare: str, arena: Arena, ledger: Ledger) -> None:
     """Add what is tried in a superuser's transaction: rows that no tenant's session could have made, and what asks for such."""
     stage, rows = Stage(arena.catalog, arena.tenancy, arena.world.tenants), seeded(arena)
-    with server.connect(bare) as connection:
+    with server.connect(bare) as connection, Trying(connection, stage, rows) as trying:
         for role in arena.tenancy.roles:
             anyway = ledger.open_anyway(role.name)
             for leak in (one for one in careless(arena, role) if one.relation not in anyway):
                 ledger.counts[leak.breaks, role.name] += 1
-                ledger.leaks += [leak] if shows(connection, stage, leak, rows) else []
+                ledger.leaks += [leak] if trying.shows(leak) else []
             for tries in (changes, claims, stored_references, copies):
-                for leak in tries(arena, role, lambda one: shows(connection, stage, one, _needed(one, rows))):
+                for leak in tries(arena, role, trying.shows):
                     ledger.counts[leak.breaks, role.name] += 1
                     ledger.leaks.append(leak)
 
@@ -64,11 +65,13 @@ def replayed(  # noqa: PLR0917
     server: Scratch, source: str, bare: str, visited: str, arena: Arena, told: tuple[Told, ...], schema: str,
     replaced: Sequence[SeedRow], progress: Progress,
 ) -> list[tuple[Told, str, bool]]:  # fmt: skip
-    """(leak, its shrunk script, whether psql shows it again).  psql works on one leak while the next is shrunk."""
+    """(leak, its shrunk script, whether psql shows it again).  psql works on some leaks while the next is shrunk."""
     rows = seeded(arena)
+    # What is the whole cluster's, two scripts cannot change at once.
+    workers = 1 if server.shared or " ON PARAMETER " in schema else jobs_for(0)
     stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
     waiting: list[tuple[Told, str, Future[bool]]] = []
-    with server.connect(bare) as connection, ThreadPoolExecutor(1) as pool:
+    with server.connect(bare) as connection, ThreadPoolExecutor(workers) as pool:
         for number, one in enumerate(told):
             progress("shrinking and replaying leaks", number, len(told))
             if one.leak.world:

@@ -96,7 +96,7 @@ def probe(
                 unproven=unproven(arena, role.name, doubts),
             )
         return _judged(server, database, names, arena, ledger, notes, plant, doubts, progress)
-    except (KeyboardInterrupt, SystemExit, RlsauditError, psycopg.Error) as error:
+    except (KeyboardInterrupt, RlsauditError, psycopg.Error) as error:
         if ledger.arena is None or not interrupt.ends(error):
             raise  # nothing was attacked yet, or no signal came
         return _interrupted(server, database, ledger.arena, ledger, notes)
@@ -117,14 +117,13 @@ class _Names:
     also: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world, self.wide, self.bare, self.planted, self.visits, self.heard, self.doubted = (
-            f"rlsaudit_{kind}_{self.suffix}"
-            for kind in ("world", "wide", "bare", "planted", "visits", "heard", "doubted")
+        self.world, self.bare, self.planted, self.visits, self.heard, self.doubted = (
+            f"rlsaudit_{kind}_{self.suffix}" for kind in ("world", "bare", "planted", "visits", "heard", "doubted")
         )
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (self.world, self.wide, self.bare, self.planted, self.visits, self.heard, self.doubted, *self.also)
+        return (self.world, self.bare, self.planted, self.visits, self.heard, self.doubted, *self.also)
 
 
 def _judged(  # noqa: PLR0917
@@ -138,10 +137,9 @@ def _judged(  # noqa: PLR0917
         doubts, progress
     )
     progress("checking that the probe can see", 0, 1)
-    server.create_database(names.wide, names.world)
-    detected, unnoticed = detect(server, names.wide, arena, roles, ledger.tried)
     ordinary = without(arena, ledger.opening)
     planted = plant_leaks(server, names.world, names.planted, ordinary, roles, ledger, mode)
+    detected, unnoticed = detect(server, names.planted, arena, roles, ledger.tried)
     progress("comparing worlds with and without other tenants", 0, 1)
     replaced = interfere(server, names.world, names.suffix, ordinary, roles, ledger, planted, mode)
     spoilt(server, names.bare, ordinary, ledger)

@@ -27,7 +27,18 @@ from rlsaudit.prove.lookups import Witness
 from rlsaudit.prove.samples import Sample
 from rlsaudit.prove.smt import FALSE, TRUE, Term
 from rlsaudit.prove.tables import NO_WORLD, World
-from rlsaudit.prove.values import RANGES, UUID_TEXT, Row, Value, kind_of, number_text, parsing, sort_of, text_number
+from rlsaudit.prove.values import (
+    RANGES,
+    UUID_TEXT,
+    Row,
+    Value,
+    kind_of,
+    number_text,
+    one_or_zero,
+    parsing,
+    sort_of,
+    text_number,
+)
 
 SettingsState = Literal["any", "null", "empty"]
 """Settings free, all never set, or all ``''`` (what SET LOCAL leaves behind)."""
@@ -76,6 +87,7 @@ class Encoder:
         self.columns: dict[tuple[str, int], Value] = {}
         self.texts: dict[str, None] = {"": None}
         self.parsed: dict[tuple[str, str], None] = {}
+        self.truths: dict[Term, None] = {}
         self.candidates: dict[Term, tuple[Sample, ...]] = {}
         self.lists: dict[Expression, str] = {}
         self.fresh_count = 0
@@ -226,6 +238,8 @@ class Encoder:
         """Text to integer, uuid or boolean: a function of the text, an error where the text is not one."""
         kind = kind_of(type_name)
         self.parsed[kind, type_name] = None
+        if kind == "boolean":
+            self.truths[value.value] = None
         parsed = smt.function(f"parse {kind}", sort_of(kind), value.value)
         valid = smt.function(f"valid {type_name}", "Bool", value.value)
         result = self.strict([value], parsed, kind)
@@ -326,6 +340,8 @@ class Encoder:
         for kind, type_name in self.parsed:
             for text in self.texts:
                 known += parsing(kind, type_name, text)
+            if kind == "integer":
+                known += [one_or_zero(text, type_name) for text in self.truths]
         return [*self.constraints, *known, *lookups.facts(self)]
 
 

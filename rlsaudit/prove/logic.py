@@ -70,7 +70,8 @@ def null_if(encoder: Encoder, null_if: e.NullIf, row: Row) -> Value:
         unknown = encoder.unknown("NULLIF", left.kind, [left, right])
         return replace(unknown, null=smt.disjunction([unknown.null, left.null]))
     same = smt.conjunction([smt.negation(right.null), smt.equal(left.value, right.value)])
-    error = smt.disjunction([left.error, right.error])
+    # The planner takes a NULL on the left for the result and never looks at the right.
+    error = smt.disjunction([left.error, smt.conjunction([right.error, smt.negation(left.null)])])
     return Value(error, smt.disjunction([left.null, same]), left.value, left.kind)
 
 

@@ -92,6 +92,14 @@ def parsing(kind: str, type_name: str, text: str) -> list[Term]:
     return [valid, smt.equal(parsed, smt.literal(read))]
 
 
+def one_or_zero(text: Term, type_name: str) -> Term:
+    """Of integers only 1 and 0 read as a truth value."""
+    number, truth = smt.function("parse integer", "Int", text), smt.function("parse boolean", "Bool", text)
+    both = smt.conjunction(smt.function(f"valid {one}", "Bool", text) for one in (type_name, "boolean"))
+    one, zero = (smt.equal(number, smt.literal(value)) for value in (1, 0))
+    return smt.implication(both, smt.choice(truth, one, zero))
+
+
 def _read(kind: str, type_name: str, text: str) -> int | bool | Literal["unknown"] | None:
     """What the type's input function gives: a value, None for an error, ``unknown`` where versions or forms
     differ."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from uuid import UUID
 
 from rlsaudit.prove import smt
@@ -46,15 +48,16 @@ def _quoted(value: str | None) -> str:
 
 def witness_of(encoder: Encoder, model: Model) -> Witness:
     """Columns and settings of the model; every value is the solver's invention or a constant of a policy."""
+    read = _Reader(model)
     rows: dict[str, list[tuple[str, str | None]]] = {}
     for (label, _), value in sorted(encoder.columns.items(), key=lambda item: item[0]):
         if label.startswith("row") or _holds(model, _active(encoder, label)):
             name = value.value.name
-            rows.setdefault(label, []).append((name.removeprefix(f"{label}."), _text(model, value.kind, name)))
+            rows.setdefault(label, []).append((name.removeprefix(f"{label}."), read.text(value.kind, name)))
     settings = sorted({n.removesuffix(" is null") for n in model.values if n.startswith("setting ")})
     return Witness(
         tuple((label, encoder.relations.get(label, 0), tuple(columns)) for label, columns in rows.items()),
-        tuple((name.removeprefix("setting "), _text(model, "text", name)) for name in settings),
+        tuple((name.removeprefix("setting "), read.text("text", name)) for name in settings),
         encoder.state,
     )
 
@@ -75,31 +78,42 @@ def _holds(model: Model, term: Term) -> bool:
     return term is smt.TRUE or bool(model.values.get(term.name, False))
 
 
-def _text(model: Model, kind: str, name: str) -> str | None:
-    """A value as the server would print it."""
-    if model.values.get(f"{name} is null", False):
-        return None
-    found = model.values.get(name, 0)
-    if kind == "boolean":
-        return str(bool(found)).lower()
-    if kind == "uuid":
-        return str(UUID(int=found % 2**128))
-    if kind == "integer":
-        return str(found)
-    text = number_text(found) if kind == "text" else None
-    return _read_back(model, found) if text is None else text
+class _Reader:
+    """The texts of one model: different numbers are different texts."""
 
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.invented: dict[int, str] = {}
 
-def _read_back(model: Model, number: int) -> str:
-    """A text of which only is known what it reads as."""
-    for type_name in ("uuid", "smallint", "integer", "bigint", "boolean"):
-        kind = kind_of(type_name)
-        valid, parsed = model.tables.get(f"valid {type_name}", {}), model.tables.get(f"parse {kind}", {})
-        if valid.get(number, valid.get(None)) is True:
-            value = parsed.get(number, parsed.get(None, 0))
-            text = str(UUID(int=value % 2**128)) if kind == "uuid" else str(value).lower()
-            printed = model.tables.get(f"print {kind}", {})
-            # Another text than the one the value is printed as reads the same with a blank, or in braces.
-            same = printed.get(int(value), printed.get(None, number)) == number
-            return text if same else f" {text}" if kind == "integer" else f"{{{text}}}"
-    return f"value {number}"
+    def text(self, kind: str, name: str) -> str | None:
+        """A value as the server would print it."""
+        if self.model.values.get(f"{name} is null", False):
+            return None
+        found = self.model.values.get(name, 0)
+        if kind == "boolean":
+            return str(bool(found)).lower()
+        if kind == "uuid":
+            return str(UUID(int=found % 2**128))
+        if kind == "integer":
+            return str(found)
+        text = number_text(found) if kind == "text" else None
+        if text is None and found not in self.invented:
+            forms = self._forms(found)
+            self.invented[found] = next(one for one in forms if one not in self.invented.values())
+        return self.invented[found] if text is None else text
+
+    def _forms(self, number: int) -> Iterator[str]:
+        """Texts of which only is known what they read as."""
+        for type_name in ("uuid", "smallint", "integer", "bigint", "boolean"):
+            kind = kind_of(type_name)
+            valid, parsed = (self.model.tables.get(one, {}) for one in (f"valid {type_name}", f"parse {kind}"))
+            if valid.get(number, valid.get(None)) is True:
+                value = parsed.get(number, parsed.get(None, 0))
+                text = str(UUID(int=value % 2**128)) if kind == "uuid" else str(value).lower()
+                printed = self.model.tables.get(f"print {kind}", {})
+                # Another text than the one the value is printed as reads the same with blanks, or in braces.
+                if printed.get(int(value), printed.get(None, number)) == number:
+                    yield text
+                yield from (f"{{{text}}}", text.replace("-", "")) if kind == "uuid" else ()
+                yield from (" " * blanks + text for blanks in count(1))
+        yield from (f"value {number + more}" for more in count())

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from rlsaudit.source.binaries import Account
 
 _ORDERLY = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _PR_SET_PDEATHSIG = 1
+_SPAWNING = threading.Lock()
+"""What is set about warnings is the whole process's."""
 
 
 @contextlib.contextmanager
@@ -71,7 +74,7 @@ def spawn(
 
     Its own session keeps Ctrl-C of the terminal away from it.  Raises OSError.
     """
-    with warnings.catch_warnings():
+    with _SPAWNING, warnings.catch_warnings():
         # Python 3.12 warns of preexec_fn beside threads; ours makes one system call and touches no lock.
         warnings.simplefilter("ignore", DeprecationWarning)
         return subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -17,7 +18,8 @@ from rlsaudit.source.splitter import split
 from rlsaudit.source.tokens import Token, tokens
 
 _NAMED = re.compile(r"^\s*--\s*(?:name|@name)\s*:?\s*([^\s:]+)", re.IGNORECASE)
-_COMPARED = frozenset({"=", "<", ">", "<=", ">=", "<>", "!="})
+_COMPARED = frozenset("=<>!~@#&|?^%")
+"""What operators that compare are made of."""
 _BETWEEN = frozenset({"like", "ilike", "in", "any", "between", "is", "not", "distinct", "from", "and"})
 _SCHEMA = """
     SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -30,35 +32,59 @@ _RECORDED = """
     ORDER BY s.calls DESC, s.query
 """
 _DATA = re.compile(
-    r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(?:SELECT|INSERT|UPDATE|DELETE|MERGE|WITH|CALL|TABLE)\b", re.I | re.DOTALL
+    r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*|\(\s*)*(?:SELECT|INSERT|UPDATE|DELETE|MERGE|WITH|CALL|TABLE|COPY)\b",
+    re.I | re.DOTALL,
 )
+_HOLDING = frozenset(
+    "abort begin commit deallocate discard end listen release reset rollback savepoint set show start unlisten".split()
+)
+"""First words of what holds a transaction or a session together: each statement is run in a transaction of ours."""
 _NUMBER = re.compile(r"\$\d+")
-_NAME = re.compile(r":[A-Za-z_]\w*")
+_NAME = re.compile(r":[A-Za-z_]\w*|:'[A-Za-z_]\w*'")
 _PYTHON = re.compile(r"%(?:%|(?:\((\w+)\))?s\b)")
+
+
+def from_files(paths: Sequence[Path]) -> tuple[OwnStatement, ...]:
+    """The statements of several files, each under a label of its own; files of one name are told apart by their paths."""
+    paths = tuple(dict.fromkeys(paths))
+    names = [path.name for path in paths]
+    return tuple(
+        replace(one, label=f"{path.parent}/{one.label}") if names.count(path.name) > 1 else one
+        for path in paths
+        for one in from_file(path)
+    )
 
 
 def from_file(path: Path) -> tuple[OwnStatement, ...]:
     """The statements of an SQL file, each with its line and the name that a ``-- name: …`` above it gives.
 
-    Parameters may be ``$1``, ``:name``, ``%s`` or ``%(name)s``.  Raises UsageError for a file that cannot be read, holds a
-    psql command, or no statement.
+    Parameters may be ``$1``, ``:name``, ``%s`` or ``%(name)s``.  BEGIN, COMMIT, SET and their like are left out.  Raises
+    UsageError for a file that cannot be read, holds a psql command, data of COPY, or no statement.
     """
     file = read(path)
     lines = file.text.splitlines()
-    found: list[OwnStatement] = []
+    found: dict[str, OwnStatement] = {}
     since = 0
     for item in split(file.text, file.name, Session()):
         if isinstance(item, MetaCommand):
             raise UsageError(f"{item.file}:{item.line}: \\{item.name}: a file of statements holds SQL alone")
+        if item.copy_data is not None:
+            raise UsageError(
+                f"{item.file}:{item.line}: COPY … FROM STDIN takes what follows for its data; leave it out"
+            )
         above = (_NAMED.match(line) for line in lines[since : item.line])
         named = [match.group(1) for match in above if match]
         since = item.line
+        first = next((token.word for token in tokens(item.text)), "")
+        if (not first and not item.text.strip(" \t\n;")) or first in _HOLDING:
+            continue
         label = f"{path.name}:{item.line}" + (f" {named[-1]}" if named else "")
-        if item.text.strip(" \t\n;"):
-            found.append(numbered(label, item.text))
+        same = sum(one.partition(" (")[0] == label for one in found)
+        label += f" ({same + 1})" if same else ""
+        found[label] = numbered(label, item.text)
     if not found:
         raise UsageError(f"{path}: holds no statement")
-    return tuple(found)
+    return tuple(found.values())
 
 
 def recorded(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[OwnStatement, ...]:
@@ -82,7 +108,9 @@ def recorded(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[OwnSta
             f"pg_stat_statements hides {hidden} of {len(texts)} statements from this login; grant it pg_read_all_stats"
         )
     own = [
-        text for text in texts if _DATA.match(text) and "pg_catalog." not in text and "pg_stat_statements" not in text
+        text
+        for text in texts
+        if _DATA.match(text) and "pg_catalog.pg_" not in text and "pg_stat_statements" not in text
     ]
     if not own:
         raise UsageError(
@@ -92,8 +120,13 @@ def recorded(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[OwnSta
 
 
 def numbered(label: str, text: str) -> OwnStatement:
-    """``text`` with every style of parameter written as ``$n``, and the column that each is compared with."""
+    """``text`` with every style of parameter written as ``$n``, and the column that each is compared with.
+
+    Raises UsageError for more than one statement: one of them could end the transaction that it is run in.
+    """
     every = [token for token in tokens(text) if token.text != ";"]  # without comments around them
+    if any(token.text == ";" and every and every[0].end <= token.start < every[-1].start for token in tokens(text)):
+        raise UsageError(f"{label}: holds more than one statement; give each by itself")
     whole, given = _numbered(text[every[0].start : every[-1].end] if every else "")
     read_ = list(tokens(whole))
     inserted = _inserted(read_)
@@ -115,7 +148,7 @@ def _numbered(text: str) -> tuple[str, dict[int, str]]:
             continue
         python = _PYTHON.match(text, token.start)
         if _NAME.fullmatch(token.text):
-            key, end = token.text[1:], token.end
+            key, end = token.text[1:].strip("'"), token.end
         elif python and python.group() != "%%":
             key, end = python.group(1) or f"%{len(numbers)}", python.end()
         else:
@@ -132,7 +165,7 @@ def _compared(read_: Sequence[Token], at: int) -> str:
     """The column that stands before the comparison in which the parameter at that place takes part."""
     compared = False
     for token in reversed(read_[max(0, at - 6) : at]):
-        if token.text in _COMPARED or token.word in _BETWEEN:
+        if _COMPARED.issuperset(token.text) or token.word in _BETWEEN:
             compared = True
         elif token.text not in "()" and not _NUMBER.fullmatch(token.text):
             return token.identifier if compared and token.kind in ("word", "name") else ""

@@ -210,6 +210,56 @@ def test_a_leak_that_base_has_too_is_no_news(rlsaudit: Run, tmp_path: Path) -> N
     assert rlsaudit("diff", "base.sql", "head.sql", "-q").code == 1
 
 
+ROLES = """CREATE ROLE c_dba NOLOGIN BYPASSRLS; GRANT SELECT ON notes TO c_dba;
+CREATE ROLE c_help LOGIN; CREATE ROLE c_export LOGIN BYPASSRLS;
+"""
+PATHS = {
+    "CREATE ROLE nightly LOGIN BYPASSRLS;": ("role nightly", "BYPASSRLS given to a role", "review"),
+    "ALTER ROLE c_help BYPASSRLS;": ("role c_help", "BYPASSRLS given to a role", "dangerous"),
+    "ALTER ROLE c_dba LOGIN;": ("role c_dba", "LOGIN given to a role with BYPASSRLS", "dangerous"),
+    "GRANT INSERT ON notes TO c_export;": ("public.notes", "Privilege granted", "review"),
+    "CREATE PUBLICATION feed FOR TABLE notes;": ("publication feed", "Tenant data published", "review"),
+    "GRANT c_dba TO c_help;": ("role c_help", "Member of c_dba", "dangerous"),
+    "CREATE ROLE nightly LOGIN IN ROLE c_dba;": ("role nightly", "Member of c_dba", "dangerous"),
+    "ALTER TABLE notes OWNER TO c_app;": ("public.notes", "Owned by an application role", "review"),
+    "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY;": (
+        "public.notes", "Row security no longer forced on the owner", "review",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", PATHS)
+def test_new_ways_past_row_security_are_told(rlsaudit: Run, tmp_path: Path, statement: str) -> None:
+    """Also of roles that no application uses, and of owners, whom FORCE binds only until they lift it."""
+    (tmp_path / "base.sql").write_text(TABLES + POLICIES + ROLES)
+    (tmp_path / "head.sql").write_text(TABLES + POLICIES + ROLES + statement)
+    ran = rlsaudit("diff", "base.sql", "head.sql", "-q", "--no-probe", "--format", "json")
+    found = {(one["object"], one["title"], one["level"]) for one in _changes(ran.output)}
+    assert PATHS[statement] in found
+    assert ran.code == (1 if PATHS[statement][2] == "dangerous" else 0)
+
+
+GUARDED = """CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  NEW.tenant_id := NULLIF(current_setting('app.tenant_id', true), '')::integer; RETURN NEW; END $$;
+CREATE TRIGGER guard BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION guard();
+ALTER POLICY own ON notes WITH CHECK (true);
+REVOKE UPDATE ON notes FROM c_app;
+"""
+
+
+def test_a_changed_trigger_that_alone_keeps_tenants_apart_is_for_review(rlsaudit: Run, tmp_path: Path) -> None:
+    """No attack finds the one value that it lets through."""
+    base = TABLES + POLICIES + GUARDED
+    (tmp_path / "base.sql").write_text(base)
+    (tmp_path / "head.sql").write_text(
+        base.replace("NEW.tenant_id :=", "IF NEW.body = 'import-7731' THEN RETURN NEW; END IF; NEW.tenant_id :=")
+    )
+    ran = rlsaudit("diff", "base.sql", "head.sql", "-q")
+    assert ran.output.startswith("REVIEW  "), ran.output
+    (tmp_path / "head.sql").write_text(base + "ALTER TABLE notes ADD COLUMN colour text;")
+    assert rlsaudit("diff", "base.sql", "head.sql", "-q").output.startswith("SAFE  ")
+
+
 def test_snapshots_and_records_are_compared_without_a_server(
     rlsaudit: Run, sound: Path, leaky: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,14 @@ from tests.cli.conftest import Run
 def test_what_is_there(rlsaudit: Run) -> None:
     done = rlsaudit("doctor")
     assert done.code == 0, done.errors
-    for said in ("scratch server: PostgreSQL", "solver: works", "temporary files: ", "psql: /", "extensions there: ", "GB free"):
+    for said in (
+        "scratch server: PostgreSQL",
+        "solver: works",
+        "temporary files: ",
+        "psql: /",
+        "extensions there: ",
+        "GB free",
+    ):
         assert said in done.output, said
     assert "plpgsql" in done.output
     assert "rlsaudit-report can be written" in done.output

@@ -24,7 +24,7 @@ def man(page: Path) -> tuple[str, str]:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MANWIDTH": "100"}
     command = ["man", "--warnings", "-E", "UTF-8", "-l", str(page)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout, done.stderr
+    return " ".join(done.stdout.split()), done.stderr
 
 
 def test_every_command_and_option_can_be_read() -> None:
@@ -34,7 +34,7 @@ def test_every_command_and_option_can_be_read() -> None:
         assert f"rlsaudit {name}" in shown
         for option in command.params:
             assert option.param_type_name == "argument" or ", ".join(option.opts) in shown
-    assert re.search(r"EXIT STATUS.*\b3\b\s+not trustworthy", shown, re.DOTALL)
+    assert re.search(r"EXIT STATUS 0 clean.* 3 not trustworthy", shown)
 
 
 def test_a_faulty_page_is_seen(tmp_path: Path) -> None:
@@ -62,7 +62,9 @@ def test_completion_scripts(shell: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{shell}_complete" in done.stdout
     if shell == "bash":
-        asked = 'COMP_WORDS=(rlsaudit sc); COMP_CWORD=1; _rlsaudit_completion rlsaudit sc rlsaudit; echo "${COMPREPLY[@]}"'
+        asked = (
+            'COMP_WORDS=(rlsaudit sc); COMP_CWORD=1; _rlsaudit_completion rlsaudit sc rlsaudit; echo "${COMPREPLY[@]}"'
+        )
         del environment["_RLSAUDIT_COMPLETE"]
         command = ["bash", "-c", f"{done.stdout}\n{asked}"]
         told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)

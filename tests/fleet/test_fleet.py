@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from rlsaudit.fleet.result import Entry, Fleet, document, earlier, entry, ordered
-from rlsaudit.fleet.run import run
+from rlsaudit.fleet.run import _asked, run
 from rlsaudit.fleet.targets import Target
-from rlsaudit.fleet.work import Done, Job, work
+from rlsaudit.fleet.work import Done, Job, end_all, work
+from rlsaudit.output import exclusive
 
 FLEET = """
 [defaults]
@@ -83,6 +85,75 @@ def test_what_is_finished_stands_until_something_changes(schemas: Path) -> None:
     assert chained["previous"]
     rlsaudit(schemas, "fleet.toml", "--resume", "--fail-on", "low")
     assert not any(one["stands"] for one in entries(schemas).values())
+
+
+def test_what_a_target_reads_from_beside_it_is_part_of_what_was_asked(schemas: Path) -> None:
+    """Files that SQL includes, and the configuration and waivers of the directory that the fleet is started in."""
+    (schemas / "tables.sql").write_text((schemas / "sound.sql").read_text())
+    (schemas / "sound.sql").write_text("\\ir tables.sql\n")
+    (schemas / "fleet.toml").write_text('[targets.sound]\nsource = "sound.sql"\nmode = "audit"\n')
+
+    def stands() -> bool:
+        rlsaudit(schemas, "fleet.toml", "--resume")
+        return bool(entries(schemas)["sound"]["stands"])
+
+    assert not stands()
+    assert stands()
+    (schemas / "tables.sql").write_text((schemas / "tables.sql").read_text().replace("FORCE ROW", "NO FORCE ROW"))
+    assert not stands()
+    (schemas / "rlsaudit.toml").write_text('fail_on = "low"\n')
+    assert not stands()
+    (schemas / "rlsaudit-waivers.toml").write_text("")
+    assert not stands()
+    assert stands()
+
+
+def test_a_report_of_before_is_not_taken_for_a_new_one(schemas: Path) -> None:
+    """Whoever gathers */TEST-*.xml must not find a pass of a target that has no verdict now; the chain goes on."""
+    (schemas / "fleet.toml").write_text('[targets.one]\nsource = "sound.sql"\nmode = "audit"\nretries = 0\n')
+    out, text = schemas / "rlsaudit-fleet", (schemas / "sound.sql").read_text()
+    assert rlsaudit(schemas, "fleet.toml")[0] == 0
+    before = json.loads((out / "one" / "manifest.json").read_text())
+    (schemas / "sound.sql").write_text("CREATE TABLE broken (")
+    for _ in range(2):
+        assert rlsaudit(schemas, "fleet.toml")[0] == 3
+        assert sorted(file.name for file in out.glob("*/*.xml")) == []
+        assert 'href="one/' not in (out / "index.html").read_text()
+    (schemas / "sound.sql").write_text(text)
+    assert rlsaudit(schemas, "fleet.toml")[0] == 0
+    assert json.loads((out / "one" / "manifest.json").read_text())["previous"] != before["previous"]
+    assert 'href="one/report.html"' in (out / "index.html").read_text()
+    assert rlsaudit(schemas, "fleet.toml", "--format", "json")[0] == 0
+    assert 'href="one/' not in (out / "index.html").read_text()  # there is no such page
+
+
+def test_two_fleets_do_not_write_one_report(schemas: Path) -> None:
+    (schemas / "fleet.toml").write_text(FLEET)
+    (schemas / "rlsaudit-fleet").mkdir()
+    with exclusive(schemas / "rlsaudit-fleet"):
+        code, output = rlsaudit(schemas, "fleet.toml")
+    assert (code, "another run writes there" in output) == (2, True)
+    assert not list((schemas / "rlsaudit-fleet").iterdir())
+
+
+def test_nothing_is_tried_again_after_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def ended(arguments: list[str], target: Target) -> tuple[int, str]:
+        tries.append(1)
+        end_all()
+        return 143, "ended"
+
+    monkeypatch.setattr("rlsaudit.fleet.work._run", ended)
+    monkeypatch.setattr("rlsaudit.fleet.work._ending", Event())
+    work(Job(Target("one", "x", retries=3)))
+    assert len(tries) == 1
+
+
+def test_no_password_goes_into_what_was_asked() -> None:
+    """Of all else that is hashed every part is written beside it, so that the password could be guessed."""
+    sources = [f"host=a dbname=b password={word}" for word in ("canary", "finch")]
+    assert len({_asked(Target("a", source), ()) for source in sources}) == 1
 
 
 def test_a_live_target_stands_while_its_catalog_does(schemas: Path, server: Any) -> None:

@@ -36,6 +36,14 @@ def test_a_directory_of_services_gives_no_password_away(tmp_path: Path) -> None:
     assert "canary" not in repr(targets)
 
 
+def test_no_service_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "one.conf").write_text("[DEFAULT]\nhost=a\n[one]\nhost=b\n")
+    assert [target.name for target in read(tmp_path)] == ["DEFAULT", "one"]
+    (tmp_path / "two.conf").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match=r"two\.conf: No such file"):
+        read(tmp_path)
+
+
 def test_the_databases_of_a_cluster() -> None:
     with ScratchServer() as server:
         for name in ("b", "a x", "../up"):
@@ -69,6 +77,7 @@ def test_the_databases_of_a_cluster() -> None:
         ('[targets."../a"]\nsource = "x"', "because it names a directory"),
         ('[targets.a]\nsource = "x"\n[targets.A]\nsource = "y"', "two targets are called a"),
         ('[defaults]\nsource = "x"', "every target has a source of its own"),
+        ('[targets."Fleet.json"]\nsource = "x"', "is the name of a file of the report"),
         ("[targets", "Expected"),
         ("[servers.a]", "servers: unknown"),
     ],

@@ -52,6 +52,19 @@ def test_a_query_that_shows_nothing(rlsaudit):
         rlsaudit.assert_isolated("SELECT * FROM notes WHERE id = -1")
 
 
+def test_nothing_stays_for_the_next_test(rlsaudit):
+    with pytest.raises(psycopg.ProgrammingError, match="commit"), rlsaudit.as_tenant() as connection:
+        connection.execute("UPDATE notes SET body = 'changed ' || id")
+        connection.commit()
+    with pytest.raises(Exception, match="ended the transaction"), rlsaudit.as_tenant() as connection:
+        connection.execute("COMMIT")
+    with rlsaudit.as_tenant() as connection:
+        connection.close()
+    with pytest.raises(Exception, match="more than one statement"):
+        rlsaudit.assert_isolated("COMMIT; UPDATE notes SET body = 'changed ' || id")
+    rlsaudit.assert_isolated("SELECT * FROM notes")
+
+
 def test_unknown(rlsaudit):
     with pytest.raises(Exception, match="no tenant nobody in the scratch copy"), rlsaudit.as_tenant("nobody"):
         pass

@@ -9,7 +9,7 @@ import os
 import runpy
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -150,7 +150,7 @@ class Subject:
     key: str
     statements: list[str]
     constraint: str
-    rows: list[tuple]
+    rows: list[tuple] = field(repr=False)
     """Columns of its rows, as ``World.reached`` gives them."""
 
 
@@ -331,7 +331,8 @@ def seen(world: World, on: Subject, proof: Proof, catalog: Catalog) -> str:
                 return "seen"
     except psycopg.errors.InsufficientPrivilege:
         return "hidden" if proof.command == "INSERT" else "error"
-    except psycopg.Error:
+    except psycopg.Error as error:
+        logging.getLogger(__name__).info("error: %s %s %s", error, on.statements, proof)
         return "error"
 
 
@@ -383,9 +384,7 @@ def test_verdicts_hold_on_the_server(world: World) -> None:
             elif proof.verdict == "refuted" and proof.command != "UPDATE":  # of which the witness may be a new row
                 outcome = seen(world, on, proof, catalog)
                 told[outcome] += 1
-                if outcome == "hidden":
-                    logging.getLogger(__name__).info("hidden: %s %s", on, proof)
-                assert outcome != "hidden" or told["hidden"] * 50 < told["seen"] + 50, (on, proof)
+                assert outcome != "hidden", (on, proof)
 
     run()
     logging.getLogger(__name__).info("%s", told)

@@ -60,6 +60,21 @@ def test_statements_that_cross_nowhere_are_held(schema, base) -> None:
     assert not result.findings
 
 
+def test_parameters_of_every_type_get_values_of_rows(schema, base) -> None:
+    """Types of any schema and name, and operators of any spelling: without values nothing foreign is asked for."""
+    loaded = schema("SET search_path = shop, public;" + base + "RESET ROLE; CREATE TYPE shop.mood AS ENUM ('happy', 'sad');"
+                    """CREATE TYPE shop."Odd, Type" AS ENUM ('x', 'y');
+                    ALTER TABLE shop.notes ADD mood shop.mood, ADD odd shop."Odd, Type", ADD data jsonb,
+                    ADD tags text[]; ALTER ROLE q_app SET search_path = shop;""")  # fmt: skip
+    texts = {
+        "enum": "SELECT body FROM notes WHERE mood = $1",
+        "odd": "SELECT body FROM notes WHERE odd = $1",
+        "jsonb": "SELECT body FROM notes WHERE data @> $1",
+    }
+    found = states(run(loaded, *(numbered(name, text) for name, text in texts.items())))
+    assert {name: state for name, (state, _) in found.items()} == dict.fromkeys(texts, "held"), found
+
+
 def test_what_could_not_be_run_is_not_covered(schema, base) -> None:
     loaded = schema(base + "CREATE VIEW shop.everything AS SELECT * FROM shop.notes; RESET ROLE;"
                     "ALTER VIEW shop.everything OWNER TO postgres; GRANT SELECT ON shop.everything TO q_app;"
@@ -67,13 +82,20 @@ def test_what_could_not_be_run_is_not_covered(schema, base) -> None:
     texts = {
         "broken": "SELECT nothing FROM nowhere",
         "idle": "SELECT * FROM shop.notes WHERE note_id = -1",
+        "nothing counted": "SELECT count(*), max(body), bool_or(true) FROM shop.notes WHERE note_id = -1",
+        "refused by both": "INSERT INTO shop.notes (tenant_id, note_id, author) VALUES ($1, $2, $3)",
+        "slow": "SELECT pg_sleep(10), * FROM shop.notes WHERE note_id = $1",
         "denied": "SELECT * FROM shop.plans",
         "through a leak": "SELECT sum(note_id) FROM shop.everything",
     }
     found = states(run(loaded, *(numbered(name, text) for name, text in texts.items())))
     assert {name: state for name, (state, _) in found.items()} == {
-        "broken": "not covered", "idle": "not covered", "denied": "no privilege", "through a leak": "not covered",
+        "broken": "not covered", "idle": "not covered", "nothing counted": "not covered", "refused by both": "not covered",
+        "slow": "not covered", "denied": "no privilege", "through a leak": "not covered",
     }  # fmt: skip
     assert 'relation "nowhere" does not exist' in found["broken"][1]
     assert "neither returned a row nor changed one" in found["idle"][1]
+    assert "nothing but 0, false, empty text and NULL" in found["nothing counted"][1]
+    assert "null value in column" in found["refused by both"][1]
+    assert "ran into the timeout" in found["slow"][1]
     assert "shop.everything, which leaks by itself" in found["through a leak"][1]

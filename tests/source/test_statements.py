@@ -6,7 +6,7 @@ import pytest
 
 from rlsaudit.errors import UsageError
 from rlsaudit.source import server as scratch
-from rlsaudit.source.statements import from_file, numbered, recorded
+from rlsaudit.source.statements import from_file, from_files, numbered, recorded
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from rlsaudit.source.statements import from_file, numbered, recorded
     [
         ("SELECT 1;", "SELECT 1", ()),
         ("SELECT * FROM t WHERE (id) = $1", "SELECT * FROM t WHERE (id) = $1", ("id",)),
-        ("SELECT a::int FROM t WHERE b = :bar AND c=:bar", "SELECT a::int FROM t WHERE b = $1 AND c=$1", ("bar",)),
+        ("SELECT a::int FROM t WHERE b = :bar AND c=:'bar'", "SELECT a::int FROM t WHERE b = $1 AND c=$1", ("bar",)),
         (
             "SELECT * FROM t WHERE id = %s AND s LIKE '%s' AND n %% 2 = 0 AND x > %(foo)s",
             "SELECT * FROM t WHERE id = $1 AND s LIKE '%s' AND n % 2 = 0 AND x > $2",
@@ -52,8 +52,33 @@ def test_a_file_of_statements(tmp_path: Path) -> None:
     ]
 
 
+def test_no_statement_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Two on one line, and two files of one name; a file named twice says nothing new."""
+    texts = {"a/q.sql": "SELECT 1; SELECT 2;", "b/q.sql": "SELECT 3;"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / "a/q.sql", tmp_path / "b/q.sql", tmp_path / "a/q.sql"]
+    found = {one.label: one.text for one in from_files(paths)}
+    assert sorted(found.values()) == ["SELECT 1", "SELECT 2", "SELECT 3"]
+    assert [one.label for one in from_files(paths[:1])] == ["q.sql:1", "q.sql:1 (2)"]
+    assert all(label.startswith((f"{tmp_path}/a", f"{tmp_path}/b")) for label in found)
+
+
+def test_what_only_holds_a_transaction_together_is_no_statement(tmp_path: Path) -> None:
+    path = tmp_path / "queries.sql"
+    path.write_text("BEGIN; -- a\nSET LOCAL app.tenant_id = '1';\n/* b */ (SELECT 1);\nSAVEPOINT s;\nCOMMIT;\n")
+    assert [(one.label, one.text) for one in from_file(path)] == [("queries.sql:3", "(SELECT 1)")]
+
+
 @pytest.mark.parametrize(
-    ("text", "said"), [(" -- nothing\n", "holds no statement"), ("\\i other.sql\n", "queries.sql:1: .i: a file of")]
+    ("text", "said"),
+    [
+        (" -- nothing\n", "holds no statement"),
+        ("\\i other.sql\n", "queries.sql:1: .i: a file of"),
+        ("BEGIN; COMMIT;", "holds no statement"),
+        ("COPY t FROM STDIN;\nSELECT 1;", "queries.sql:1: COPY … FROM STDIN takes what follows for its data"),
+    ],
 )
 def test_no_file_of_statements(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "queries.sql"

@@ -12,7 +12,7 @@ from psycopg import sql
 from rlsaudit.catalog.model import PUBLIC, Relation
 from rlsaudit.finding import Severity
 from rlsaudit.probe.attacks.programs import Program
-from rlsaudit.probe.attacks.relation import attacks, target
+from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.shadows import shadows
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.statement_text import acting, columns, name, text
@@ -131,7 +131,7 @@ def _without_triggers(arena: Arena, role: int, tenant: Tenant) -> Iterator[Progr
         on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
         for command in ("INSERT", "UPDATE", "DELETE"):
             if arena.visibility.may(role, relation, command):
-                for attack in attacks(on, arena.world, tenant, command):
+                for attack in arena.attacks(on, tenant, command):
                     yield Program(relation.oid, command, (first,), attack.statement, f"SET {_REPLICA} = replica")
 
 
@@ -140,7 +140,7 @@ def _switched_off(arena: Arena, role: int, tenant: Tenant) -> Iterator[Program]:
     first = "SET LOCAL row_security = off"
     for relation in _guarded(arena):
         on = target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
-        forged = (one for one in attacks(on, arena.world, tenant, "INSERT") if one.aim == "foreign")
+        forged = (one for one in arena.attacks(on, tenant, "INSERT") if one.aim == "foreign")
         tried = (*reaching(arena, role, relation), *(("INSERT", one.statement) for one in [*forged][:_FORGED]))
         for command, statement in tried:
             yield Program(relation.oid, command, (first,), statement, "SET row_security = off")

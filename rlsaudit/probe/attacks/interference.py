@@ -17,7 +17,7 @@ from rlsaudit.catalog.model import COMMANDS, Function, Index, Relation
 from rlsaudit.catalog.policies import index_expressions
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.reach import touches
-from rlsaudit.probe.attacks.relation import Target, attacks, target
+from rlsaudit.probe.attacks.relation import Target, target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit
 from rlsaudit.probe.ground.session import Reply, Session
@@ -71,9 +71,10 @@ def interferences(
     values in them.  Relations in ``leaking`` are left out: what is readable anyway needs no covert channel.
     """
     actor, victim = arena.world.tenants[:2]
+    made = [*programs(arena, role, actor, victim)]
     for persona in arena.tenancy.context.personas:
         context = acting(persona, actor.key, actor.user)
-        for program in programs(arena, role, actor, victim):
+        for program in made:
             if program.relation in leaking or program.function in leaking:
                 continue
             yield _compared(arena, present, worlds, persona, context, program, victim)
@@ -141,12 +142,12 @@ def programs(arena: Arena, role: int, actor: Tenant, victim: Tenant) -> Iterator
             yield Program(relation.oid, "SELECT", text(counted))
         for command in COMMANDS:
             if arena.visibility.may(role, relation, command):
-                own = (one for one in attacks(on, arena.world, actor, command) if one.aim == "own")
+                own = (one for one in arena.attacks(on, actor, command) if one.aim == "own")
                 yield from (Program(relation.oid, command, one.statement) for one in own)
         yield from _collisions(arena, on, actor, victim)
         yield from _references(arena, on, actor, victim)
         yield from _copies(arena, on, actor, victim)
-    for function in arena.catalog.functions:
+    for function in arena.functions():
         if callable_(function) and arena.visibility.may_execute(role, function) and _telling(arena, function):
             made = calls(arena, function, actor, victim)
             yield from (Program(0, "EXECUTE", call, function=function.oid) for call in made)

@@ -16,7 +16,7 @@ from psycopg import sql
 from rlsaudit.catalog.model import Relation
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.reach import sending
-from rlsaudit.probe.attacks.relation import attacks, target
+from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
 from rlsaudit.probe.ground.leak import Leak, Visit
@@ -115,7 +115,7 @@ def _written(arena: Arena, role: int, victim: Tenant) -> Iterator[_Sent]:
     relations = [one for one in arena.relations() if one.oid in watched and arena.world.of(one.oid, victim.key)]
     targets = [target(arena.catalog, arena.tenancy, arena.visibility, role, one) for one in relations]
     for on in targets:
-        own = (one for one in attacks(on, arena.world, victim, "UPDATE") if one.aim == "own")
+        own = (one for one in arena.attacks(on, victim, "UPDATE") if one.aim == "own")
         for update in [*own][:2]:
             yield _Sent(on.relation.oid, "UPDATE", update.statement, watched[on.relation.oid])
     for on in targets:
@@ -129,7 +129,7 @@ def _written(arena: Arena, role: int, victim: Tenant) -> Iterator[_Sent]:
 
 
 def _called(arena: Arena, role: int, victim: Tenant, listener: Tenant) -> Iterator[_Sent]:
-    for function in arena.catalog.functions:
+    for function in arena.functions():
         bodies = sending(arena.catalog, function) if callable_(function) else ()
         if bodies and arena.visibility.may_execute(role, function):
             for call in calls(arena, function, victim, listener, _CALLS):

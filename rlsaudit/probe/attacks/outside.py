@@ -68,7 +68,7 @@ def _remembered(arena: Arena, role: int, persona: Persona, tenant: Tenant) -> It
     """A function that keeps what it computed for one tenant, and hands it to the next that asks the same."""
     other = arena.world.others(tenant)[0]
     visit, back = acting(persona, other.key, other.user), acting(persona, tenant.key, tenant.user)
-    for function in arena.catalog.functions:
+    for function in arena.functions():
         if callable_(function) and _WRITES.search(function.source) and arena.visibility.may_execute(role, function):
             for call in islice(calls(arena, function, tenant, other), _ASKED):
                 if not any(mark in call for mark, owner in arena.world.marks.items() if owner == other.key):

@@ -58,7 +58,7 @@ def states(arena: Arena, session: Session, role: int) -> Iterator[tuple[Function
     """Call what may keep something in the session as one tenant, commit, and call it as the next on the same connection."""
     first, second = arena.world.tenants[:2]
     persona = next((one for one in arena.tenancy.context.personas if not one.login), None)
-    for function in arena.catalog.functions if persona is not None else ():
+    for function in arena.functions() if persona is not None else ():
         if not callable_(function) or not arena.visibility.may_execute(role, function):
             continue
         if not _KEEPS.search(function.source):

@@ -18,18 +18,25 @@ from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
 from rlsaudit.probe.ground.leak import Leak, Visit
 from rlsaudit.probe.ground.ownership import DIGEST
-from rlsaudit.probe.ground.session import DENIED, Session, Transcript
+from rlsaudit.probe.ground.session import CANCELLED, DENIED, Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting, literal, text
 from rlsaudit.probe.ground.world import Row, Tenant
 from rlsaudit.tenancy.model import Persona
 
 PREPARED = "rlsaudit_plan"
-_TYPES = f"SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements WHERE name = '{PREPARED}'"
+_TYPES = (
+    "SELECT type::pg_catalog.oid, type FROM pg_catalog.pg_prepared_statements, "
+    f"pg_catalog.unnest(parameter_types) AS type WHERE name = '{PREPARED}'"
+)
 _WORD = re.compile(r'"[^"]+"|\w+')
 _RUNS = 40
 """Parameter combinations tried per statement, tenant and persona."""
 _ROWS = 3
 """Rows of each tenant whose values are tried."""
+_SLOW = 3
+"""Runs into the timeout after which a statement is left."""
+_EMPTY = frozenset({None, "", "0", "f", "{}", "[]"})
+_ROW_SECURITY = "row-level security"
 
 
 @dataclass
@@ -39,15 +46,20 @@ class Ran:
     statement: OwnStatement
     trials: int = 0
     failures: int = 0
-    denied: bool = False
+    denied: int = 0
+    """Runs that a missing privilege refused; where a policy did, the role has the privilege."""
+    cancelled: int = 0
+    """Runs into the timeout."""
     error: str = ""
-    """The server's word on the last run that failed."""
+    """The server's word on a run that failed, one with the tenant's own values where one of those did."""
     foreign: int = 0
     """Runs with another tenant's values that ended without an error."""
     seen_by: set[str] = field(default_factory=set)
     """Names of the tenants whose own marks came out."""
     rows: int = 0
     """Most rows that one run gave."""
+    told: bool = False
+    """Something came out that is not 0, false, empty or NULL."""
     beside: str = ""
     """A relation or function that it names and that leaks by itself, so that nothing can be told of the statement."""
     wrote: bool = False
@@ -70,11 +82,12 @@ def run_own(
         if ran.beside:
             yield ran
             continue
-        types = _types(session, statement)
+        types = _types(arena, session, statement)
         for persona in arena.tenancy.context.personas:
             for actor, victim in ((first, second), (second, first)):
                 for values, foreign in islice(_combinations(arena, statement, types or (), actor, victim), _RUNS):
-                    _run(arena, session, ran, persona, actor, program(statement, types, values), foreign=foreign)
+                    if ran.cancelled < _SLOW:
+                        _run(arena, session, ran, persona, actor, program(statement, types, values), foreign=foreign)
         yield ran
 
 
@@ -93,15 +106,16 @@ def program(statement: OwnStatement, types: Sequence[str] | None, values: Sequen
     )
 
 
-def _types(session: Session, statement: OwnStatement) -> tuple[str, ...] | None:
-    """Type of each parameter as the server infers them; None when the statement cannot be prepared."""
+def _types(arena: Arena, session: Session, statement: OwnStatement) -> tuple[str, ...] | None:
+    """Type of each parameter as the server infers them, called as the catalog calls a column's; None when the statement
+    cannot be prepared."""
     if not statement.parameters:
         return None
     replies = session.transaction(["DEALLOCATE ALL", f"PREPARE {PREPARED} AS {statement.text}", _TYPES]).replies
     if len(replies) < 3 or replies[2].sqlstate or not replies[2].rows:
         return None
-    array = replies[2].rows[0][0] or "{}"
-    return tuple(part.strip('"') for part in array.strip("{}").split(",") if part)
+    columns = {str(column.type_oid): column.base_type for one in arena.catalog.relations for column in one.columns}
+    return tuple(columns.get(str(oid), str(name)) for oid, name in replies[2].rows)
 
 
 def _combinations(
@@ -229,12 +243,14 @@ def _note(arena: Arena, ran: Ran, transcript: Transcript, shown: int, actor: Ten
     failed = transcript.failed
     if failed is not None:
         ran.failures += 1
-        ran.error = failed.error
-        ran.denied = ran.denied or failed.sqlstate in DENIED
+        ran.error = ran.error if foreign and ran.error else failed.error
+        ran.denied += failed.sqlstate in DENIED and _ROW_SECURITY not in failed.error
+        ran.cancelled += failed.sqlstate == CANCELLED
         return
     reply = transcript.replies[shown]
     ran.foreign += foreign
     ran.rows = max(ran.rows, len(reply.rows))
+    ran.told |= any(cell not in _EMPTY for row in reply.rows for cell in row)
     if oracle.own_seen(Transcript((reply,), ()), arena.world, actor.key):
         ran.seen_by.add(actor.name)
     digest = oracle.parse_digest(transcript.replies[shown + 2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from rlsaudit.probe.ground.leak import Leak, Tried, Visit
 from rlsaudit.probe.ground.ownership import digest_of, reach, referrers, release
 from rlsaudit.probe.ground.session import CANCELLED, DENIED, Patience, Reply, Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting
-from rlsaudit.probe.ground.world import World
+from rlsaudit.probe.ground.world import Tenant, World
 from rlsaudit.tenancy.model import Persona, Tenancy
 
 CellKey = tuple[int, str, Command]
@@ -75,15 +75,33 @@ class Arena:
 
     def baseline(self, relation: int) -> oracle.Digest:
         """What that statement gives before any attack."""
-        within = self.reach(relation)
-        stored = self.world.baseline
-        return stored if within is None else {place: one for place, one in stored.items() if place[0] in within}
+        if relation not in self._baselines:
+            within, stored = self.reach(relation), self.world.baseline
+            kept = stored if within is None else {place: one for place, one in stored.items() if place[0] in within}
+            self._baselines[relation] = kept
+        return self._baselines[relation]
+
+    @cached_property
+    def _baselines(self) -> dict[int, oracle.Digest]:
+        return {}
 
     @cached_property
     def _reached(self) -> dict[int, frozenset[int] | None]:
         return {}
 
-    @property
+    def attacks(self, on: Target, tenant: Tenant, command: Command) -> tuple[Attack, ...]:
+        """See ``relation.attacks``; composed once, for every persona and whoever asks for the same again."""
+        may = (on.readable, on.insertable, on.updatable, on.deletable)
+        place = (on.relation.oid, may, on.key, on.unique, tenant.key, command)
+        if place not in self._composed:
+            self._composed[place] = tuple(attacks(on, self.world, tenant, command))
+        return self._composed[place]
+
+    @cached_property
+    def _composed(self) -> dict[Hashable, tuple[Attack, ...]]:
+        return {}
+
+    @cached_property
     def known(self) -> frozenset[str]:
         return frozenset(tenant.key for tenant in self.world.tenants)
 
@@ -136,7 +154,7 @@ def _cell(arena: Arena, session: Session, on: Target, command: Command, first_le
     for persona in arena.tenancy.context.personas:
         before, tried.alive = tried.alive, False
         for tenant in arena.world.tenants:
-            for attack in attacks(on, arena.world, tenant, command):
+            for attack in arena.attacks(on, tenant, command):
                 _one(arena, session, attack, persona, tried)
                 if (first_leak and tried.leaks) or tried.cancelled >= _HANGS:
                     return tried
@@ -153,7 +171,7 @@ def crossing(
     tried = Tried(effects=[])
     for persona in arena.tenancy.context.personas:
         for tenant in arena.world.tenants:
-            for attack in attacks(on, arena.world, tenant, command):
+            for attack in arena.attacks(on, tenant, command):
                 _one(arena, session, attack, persona, tried)
                 if found := next((leak for leak in tried.leaks if leak.breaks in breaks), None):
                     return found, tried

@@ -20,9 +20,10 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from psycopg import sql
 
 from rlsaudit.catalog.model import COMMANDS, Relation
-from rlsaudit.probe.attacks.relation import Target, attacks, target
+from rlsaudit.probe.attacks.relation import Target, target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.hypothesis_home import at_home
 from rlsaudit.probe.ground.leak import Leak, Place, Visit
 from rlsaudit.probe.ground.ownership import DIGEST
 from rlsaudit.probe.ground.session import Session
@@ -81,7 +82,7 @@ def workloads(
     A short budget ends with the first round that finds nothing, a long one is used up.  Up to half of it goes to
     programs of ``unproven`` (relation, command) pairs first.
     """
-    menus = {tenant: _menu(arena, role, tenant) for tenant in arena.world.tenants}
+    menus = _menus(arena, role)
     first = {t: tuple(one for one in menu if (one.relation, one.command) in unproven) for t, menu in menus.items()}
     personas = arena.tenancy.context.personas
     if not personas or not all(menus.values()):
@@ -118,6 +119,7 @@ def workloads(
     return found, programs
 
 
+@at_home()
 def _search(
     menus: dict[Tenant, tuple[Step, ...]],
     personas: Sequence[Persona],
@@ -240,23 +242,27 @@ def _leak(
     )
 
 
-def _menu(arena: Arena, role: int, tenant: Tenant) -> tuple[Step, ...]:
-    """Statements a program is made of, the plainest first: Hypothesis shrinks towards the front."""
+def _menus(arena: Arena, role: int) -> dict[Tenant, tuple[Step, ...]]:
+    """Statements a tenant's programs are made of, the plainest first: Hypothesis shrinks towards the front."""
     targets = [
         target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
         for relation in arena.relations()
         if any(arena.visibility.may(role, relation, command) for command in COMMANDS)
     ]
-    plain = [
-        Step(on.relation.oid, command, attack.statement)
-        for on in targets
-        for command in COMMANDS
-        for attack in attacks(on, arena.world, tenant, command)
-        if "rlsaudit_peek" not in attack.statement
-    ]
-    richer = [step for on in targets for step in _richer(arena, on, {t.relation.oid: t for t in targets})]
+    by_relation = {on.relation.oid: on for on in targets}
+    richer = [step for on in targets for step in _richer(arena, on, by_relation)]
     toggles = [Step(0, "SELECT", toggle) for toggle in _TOGGLES]
-    return tuple(dict.fromkeys((*plain, *richer, *toggles)))
+    menus = {}
+    for tenant in arena.world.tenants:
+        plain = (
+            Step(on.relation.oid, command, attack.statement)
+            for on in targets
+            for command in COMMANDS
+            for attack in arena.attacks(on, tenant, command)
+            if "rlsaudit_peek" not in attack.statement
+        )
+        menus[tenant] = tuple(dict.fromkeys((*plain, *richer, *toggles)))
+    return menus
 
 
 def _richer(arena: Arena, on: Target, by_relation: dict[int, Target]) -> list[Step]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import LiteralString
 
 from psycopg import sql
@@ -66,6 +67,7 @@ def matching(
     return sql.SQL(" AND ").join(parts) if parts else sql.Composed([sql.SQL("true")])
 
 
+@lru_cache(1024)
 def acting(persona: Persona, tenant: str | None, user: str | None) -> tuple[str, ...]:
     """The persona's statements with ``:tenant`` and ``:user`` as quoted literals (NULL for None), its login first."""
     given = {"tenant": text(literal(tenant)), "user": text(literal(user))}

@@ -76,6 +76,8 @@ def as_finding(catalog: Catalog, told: Told, replay: str) -> Finding:
     severity = leak.severity or usual
     thing = leak.own or (function.signature if function else relation.qualified if relation else "unknown")
     at_stake = catalog.find_relation(leak.changed) or relation
+    if relation is not None and relation.is_partition and at_stake is not None and at_stake.oid in relation.parents:
+        at_stake = relation  # what stands in the partition stands in its table too
     return Finding(
         check=f"PROBE-{leak.breaks.upper()}",
         source="probe",

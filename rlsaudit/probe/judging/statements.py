@@ -36,18 +36,23 @@ def state_of(ran: Ran, broken: set[str]) -> tuple[State, str]:
         )
     if not ran.trials:
         return "not covered", "no run could be made: no session took the context"
+    if ran.denied == ran.trials:
+        return "no privilege", ""
+    if ran.cancelled:
+        return "not covered", f"{ran.cancelled} of {ran.trials} runs ran into the timeout, and so have shown nothing"
     if ran.failures == ran.trials:
-        if ran.denied:
-            return "no privilege", ""
         return "not covered", f"every run failed: {_short(ran.error)}"
     if not ran.foreign:
         return "not covered", "no run with another tenant's values ended without an error"
     if ran.seen_by or ran.wrote:
         did = " and ".join(said for said, so in (("returned", ran.seen_by), ("changed", ran.wrote)) if so)
         return "held", f"the tenant's own rows were {did}, none of another's"
-    if ran.rows:
+    if ran.told:
         return "held", "what it returned holds no other tenant's value"
-    return "not covered", "it ran, and neither returned a row nor changed one, although the tenants have rows"
+    what = (
+        "returned nothing but 0, false, empty text and NULL" if ran.rows else "neither returned a row nor changed one"
+    )
+    return "not covered", f"it ran, and {what}, although the tenants have rows"
 
 
 def _short(message: str) -> str:

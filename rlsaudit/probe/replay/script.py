@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import psycopg
 from psycopg import sql
 
 from rlsaudit.catalog.model import Catalog, Relation, Role
@@ -22,15 +24,21 @@ _VERSIONED = re.compile(r"^(SET transaction_timeout = .*|\\(un)?restrict .*)\n",
 """Lines of pg_dump that older servers and psql do not know and that change nothing here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SeedRow:
     relation: Relation
     row: Row
     owner: str
     """Label of the tenant that owns it."""
 
+    @cached_property
+    def insertion(self) -> str:
+        """The INSERT that stores it."""
+        generated = {column.name for column in self.relation.columns if column.generated}
+        return text(insert(self.relation, {c: value for c, value in self.row.items() if c not in generated}))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Stage:
     """What a replay is made of besides the leak itself."""
 
@@ -38,7 +46,7 @@ class Stage:
     tenancy: Tenancy
     tenants: tuple[Tenant, ...]
 
-    @property
+    @cached_property
     def guarded(self) -> bool:
         """A CHECK or default reads the context, so that even a superuser must set it to store a row."""
         texts = [c.expression or "" for c in self.catalog.constraints if c.kind == "check"]
@@ -63,20 +71,27 @@ def statements(stage: Stage, rows: Iterable[SeedRow]) -> tuple[str, ...]:
         if relation.kind == "materialized view"
     )
     if not stage.guarded:
-        return (*(text(insert(one.relation, _storable(one))) for one in rows), *refreshed)
+        return (*(one.insertion for one in rows), *refreshed)
     found: list[str] = []
     last: str | None = None
     for one in sorted(rows, key=lambda row: row.owner):
         if one.owner != last:
             found += stage.acting(one.owner)
             last = one.owner
-        found.append(text(insert(one.relation, _storable(one))))
+        found.append(one.insertion)
     return (*found, *refreshed)
 
 
-def _storable(one: SeedRow) -> dict[str, str | None]:
-    generated = {column.name for column in one.relation.columns if column.generated}
-    return {column: value for column, value in one.row.items() if column not in generated}
+def put(
+    connection: psycopg.Connection[tuple[object, ...]], stage: Stage, rows: Iterable[SeedRow], also: Iterable[str] = ()
+) -> None:
+    """Store the rows without triggers and foreign keys, and run what is ``also`` to stand, in one message.
+
+    In the connection's transaction.  Raises psycopg.Error.
+    """
+    replica, origin = (f"SET LOCAL session_replication_role = {role}" for role in ("replica", "origin"))
+    message = ";\n".join((replica, *statements(stage, rows), *also, origin))
+    connection.execute(message.encode(), prepare=False)
 
 
 def fingerprint_query(stage: Stage, leak: Leak) -> str:

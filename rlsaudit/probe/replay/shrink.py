@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import ExitStack
+from typing import Self, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -12,7 +13,7 @@ from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import Copy, text
 from rlsaudit.probe.ground.world import SHARED
-from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, statements
+from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, put
 from rlsaudit.probe.replay.worlds import differs
 
 T = TypeVar("T")
@@ -39,43 +40,81 @@ def minimal(items: Sequence[T], still_fails: Callable[[Sequence[T]], bool]) -> t
 def still_leaks(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> bool:
     """Run the leak's last visit over ``rows`` in an unseeded copy, in one transaction that is rolled back."""
     with connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL session_replication_role = replica")
-        for statement in statements(stage, rows):
-            connection.execute(statement)
-        for statement in leak.found:
-            connection.execute(statement)
-        connection.execute("SET LOCAL session_replication_role = origin")
-        if "pg_stat" in leak.statement:
-            connection.execute("ANALYZE")
-        fingerprint = fingerprint_query(stage, leak) if leak.channel == "digest" else ""
-        before = connection.execute(fingerprint).fetchone() if fingerprint else None
-        role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
-        prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
+        put(connection, stage, rows, leak.found)
+        return _attacked(connection, stage, leak)
+
+
+class Trying:
+    """Programs tried one after another over rows that are put in once for all that need the same."""
+
+    def __init__(self, connection: Connection, stage: Stage, rows: Sequence[SeedRow]) -> None:
+        self._connection, self._stage, self._rows = connection, stage, rows
+        self._without: frozenset[int] | None = None
+        self._stands = False
+        self._standing = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._standing.close()
+
+    def shows(self, leak: Leak) -> bool:
+        """As ``shows``, over all rows but those of relations that the leak goes without."""
+        if leak.without != self._without:
+            self._stand(leak.without)
         try:
-            for statement in (role, *prepare, *leak.context, *leak.leading):
-                connection.execute(statement)
-            seen = _run(connection, leak)
-            if leak.channel == "gone":
-                return connection.execute(gone_query(stage, leak)).fetchone() == (True,)
-            if leak.escalates:
-                connection.execute("SET LOCAL ROLE NONE")
-            connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
-        except psycopg.Error as error:
-            detail = "\n".join(
-                filter(
-                    None,
-                    (
-                        error.diag.message_primary,
-                        error.diag.message_detail,
-                        error.diag.message_hint,
-                        error.diag.context,
-                    ),
-                )
+            with self._connection.transaction(force_rollback=True):
+                if self._stands and leak.found:
+                    put(self._connection, self._stage, (), leak.found)
+                return self._stands and _attacked(self._connection, self._stage, leak)
+        except psycopg.Error:
+            return False
+
+    def _stand(self, without: frozenset[int]) -> None:
+        self._standing.close()
+        self._without = without
+        try:
+            self._standing.enter_context(self._connection.transaction(force_rollback=True))
+            put(self._connection, self._stage, [one for one in self._rows if one.relation.oid not in without])
+            self._stands = True
+        except psycopg.Error:
+            self._standing.close()
+            self._stands = False
+
+
+def _attacked(connection: Connection, stage: Stage, leak: Leak) -> bool:
+    if "pg_stat" in leak.statement:
+        connection.execute("ANALYZE")
+    fingerprint = fingerprint_query(stage, leak) if leak.channel == "digest" else ""
+    before = connection.execute(fingerprint).fetchone() if fingerprint else None
+    role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
+    prepare = (PEEK,) if "rlsaudit_peek" in leak.statement else ()
+    try:
+        for statement in (role, *prepare, *leak.context, *leak.leading):
+            connection.execute(statement)
+        seen = _run(connection, leak)
+        if leak.channel == "gone":
+            return connection.execute(gone_query(stage, leak)).fetchone() == (True,)
+        if leak.escalates:
+            connection.execute("SET LOCAL ROLE NONE")
+        connection.execute("SET LOCAL SESSION AUTHORIZATION DEFAULT")
+    except psycopg.Error as error:
+        detail = "\n".join(
+            filter(
+                None,
+                (
+                    error.diag.message_primary,
+                    error.diag.message_detail,
+                    error.diag.message_hint,
+                    error.diag.context,
+                ),
             )
-            return leak.channel == "error" and leak.mark in detail
-        if fingerprint:
-            return connection.execute(fingerprint).fetchone() != before
-        return any(cell == leak.mark if leak.key_column else leak.mark in cell for cell in seen)
+        )
+        return leak.channel == "error" and leak.mark in detail
+    if fingerprint:
+        return connection.execute(fingerprint).fetchone() != before
+    return any(cell == leak.mark if leak.key_column else leak.mark in cell for cell in seen)
 
 
 def shows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> bool:

@@ -10,7 +10,7 @@ from psycopg import sql
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.session import Session
 from rlsaudit.probe.ground.statement_text import name
-from rlsaudit.probe.replay.script import SeedRow, Stage, statements
+from rlsaudit.probe.replay.script import SeedRow, Stage, put
 from rlsaudit.probe.replay.shrink import minimal
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -49,8 +49,7 @@ def _reseed(connection: Connection, stage: Stage, rows: Sequence[SeedRow], subse
         connection.execute("SET LOCAL session_replication_role = replica")
         for relation in {one.relation.oid: one.relation for one in rows}.values():
             connection.execute(sql.SQL("DELETE FROM {}").format(name(relation)))
-        for statement in statements(stage, subset):
-            connection.execute(statement.encode())
+        put(connection, stage, subset)
 
 
 def shows(session: Session, leak: Leak) -> bool:

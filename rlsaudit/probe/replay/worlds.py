@@ -9,7 +9,7 @@ from psycopg import sql
 
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import text
-from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, gathering, role_settings, statements
+from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, gathering, put, role_settings, statements
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -99,10 +99,7 @@ def differs(
 
 def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[object, ...]:
     with connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL session_replication_role = replica")
-        for statement in statements(stage, rows):
-            connection.execute(statement.encode())
-        connection.execute("SET LOCAL session_replication_role = origin")
+        put(connection, stage, rows)
         role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
         for statement in (role, *leak.context):
             connection.execute(statement.encode())

@@ -10,10 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-import hypothesis
-from hypothesis import strategies as st
-from hypothesis.errors import HypothesisException
-
+from rlsaudit.probe.ground.hypothesis_home import at_home
 from rlsaudit.probe.seeding import regular
 
 _STRING = r"'((?:[^']|'')*)'"
@@ -159,8 +156,13 @@ def _matching(pattern: str, number: int) -> tuple[str, ...]:
 
 
 @cache
+@at_home()
 def _matches(pattern: str) -> tuple[str, ...]:
     """Some printable matches, of different lengths, always the same ones."""
+    import hypothesis  # noqa: PLC0415
+    from hypothesis import strategies as st  # noqa: PLC0415
+    from hypothesis.errors import HypothesisException  # noqa: PLC0415
+
     found: list[str] = []
 
     @hypothesis.seed(0)
