@@ -34,24 +34,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Scan once; under pytest-xdist the workers are given the result, so that all collect the same items."""
+    """Under pytest-xdist the workers are given the result of one scan, so that all collect the same items."""
     given: dict[str, object] | None = getattr(config, "workerinput", None)
     if given is not None:
         config.stash[_DOCUMENT] = str(given.get(_WORKER, ""))
-    elif source := config.getoption("--rlsaudit"):
-        config.stash[_DOCUMENT] = _scanned(config, str(source))
+
+
+def _document(config: pytest.Config) -> str:
+    """The result of the scan, which is made once, and not while pytest still starts: Hypothesis objects to that."""
+    source = config.getoption("--rlsaudit")
+    if _DOCUMENT not in config.stash:
+        config.stash[_DOCUMENT] = _scanned(config, str(source)) if source else ""
+    return config.stash[_DOCUMENT]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
     """Of pytest-xdist, on its controller: what a worker is told."""
     config: pytest.Config = getattr(node, "config")  # noqa: B009 - the type belongs to a plugin that may not be there
-    getattr(node, "workerinput")[_WORKER] = config.stash.get(_DOCUMENT, "")  # noqa: B009
+    getattr(node, "workerinput")[_WORKER] = _document(config)  # noqa: B009
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    document = config.stash.get(_DOCUMENT, "")
+    document = _document(config)
     if not document:
         return
     root = Scan.from_parent(session, name="rlsaudit", nodeid="rlsaudit")

@@ -20,7 +20,9 @@ def confined(head: Side, changes: Changes, proofs: Iterable[Proof]) -> Focus | N
     if not relations and not functions:
         return None
     proven = {head.catalog.relation(one.relation).qualified for one in proofs if one.verdict == "proven"}
-    control = () if relations & proven else sorted(_controls(head) - relations, key=lambda name: name not in proven)[:1]
+    controls = _controls(head)
+    seen = relations & proven & controls
+    control = () if seen else sorted(controls - relations, key=lambda name: name not in proven)[:1]
     return Focus(relations | frozenset(control), functions)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +18,7 @@ from rlsaudit.catalog.model import COMMANDS, Catalog, Function, Relation
 from rlsaudit.catalog.snapshot import Names, named, names_of
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.probe.attacks.reach import runs_text, words_of
+from rlsaudit.source.tokens import tokens
 from rlsaudit.tenancy.model import Classified, Tenancy
 
 Object = tuple[Literal["relation", "function"], str]
@@ -83,7 +84,11 @@ class Side:
 
     def _function(self, function: Function) -> str:
         may = [role.name for role in self.tenancy.roles if self.visibility.may_execute(role.oid, function)]
-        return f"{named(function, self.names)!r}\n{sorted(may)!r}"
+        source = function.source
+        # Where no quote depends on a setting, layout and comments are nothing.
+        if function.language in ("sql", "plpgsql") and "\\" not in source:
+            source = " ".join(token.text for token in tokens(source))
+        return f"{named(replace(function, source=source), self.names)!r}\n{sorted(may)!r}"
 
     def common(self, roles: frozenset[str]) -> Mapping[str, str]:
         """What every relation depends on, by what it is called in a sentence; of roles those named."""

@@ -69,7 +69,9 @@ class Laboratory:
                 connection.execute(statement.encode())
             yield connection
             if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
-                raise UsageError("SQL ended the transaction of as_tenant: what it changed stands for all tests after it")
+                raise UsageError(
+                    "SQL ended the transaction of as_tenant: what it changed stands for all tests after it"
+                )
 
     def assert_isolated(self, query: str, role: str | None = None) -> None:
         """Run ``query`` under two tenants, with own and foreign values for its parameters: ``$1``, ``:name`` or ``%s``.

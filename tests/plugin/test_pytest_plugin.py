@@ -90,7 +90,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_cells_are_items(project: Path) -> None:
-    code, output = run(project, "--rlsaudit", "schema.sql", "--rlsaudit-budget", "1")
+    code, output = run(project, "-W", "error", "--rlsaudit", "schema.sql", "--rlsaudit-budget", "1")
     assert code == 0, output
     assert "PASSED rlsaudit::public.notes::UPDATE as p_app [write]" in output
     assert "PASSED rlsaudit::isolation contract::verdict" in output

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.cells import doubts_of
 from rlsaudit.doubt import Doubt
+from rlsaudit.probe import doubting
 from rlsaudit.probe.attacks import workload
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import prove
+from rlsaudit.scan import Options, scan
 
 _OWN = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::int"
 _ME = "NULLIF(current_setting('app.user_id', true), '')::int"
@@ -146,6 +150,18 @@ def test_sound_neighbour_of_what_is_not_proven(schema, name) -> None:
     condition, columns = UNKNOWN[name]
     loaded = schema(_items(f"{_OWN} AND ({condition})", columns))
     assert _found(_probed(loaded, _doubts(loaded))) == []
+
+
+def test_search_that_time_ended_is_told(schema, tmp_path, monkeypatch) -> None:
+    """A cell that held and is not proven says that not all was tried."""
+    monkeypatch.setattr(doubting, "_SECONDS", -1.0)
+    condition, columns = UNKNOWN[min(UNKNOWN)]
+    source = tmp_path / "schema.sql"
+    source.write_text(_items(f"{_OWN} OR ({condition})", columns))
+    report = scan(Options(source=str(source), stdin=BytesIO(), budget=0.0), lambda what, done, of: None).report
+    reason = next(one.reason for one in report.cells if (one.relation, one.command) == ("public.items", "SELECT"))
+    assert "no proof: " in reason
+    assert "not all tried: that ends after 20 s" in reason
 
 
 def test_witness_that_a_trigger_refuses(schema) -> None:
