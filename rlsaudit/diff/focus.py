@@ -22,7 +22,7 @@ def confined(head: Side, changes: Changes, proofs: Iterable[Proof]) -> Focus | N
     proven = {head.catalog.relation(one.relation).qualified for one in proofs if one.verdict == "proven"}
     controls = _controls(head)
     seen = relations & proven & controls
-    control = () if seen else sorted(controls - relations, key=lambda name: name not in proven)[:1]
+    control = () if seen else sorted(controls - relations, key=lambda name: (name not in proven, name))[:1]
     return Focus(relations | frozenset(control), functions)
 
 

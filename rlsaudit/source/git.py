@@ -17,6 +17,7 @@ from rlsaudit.errors import UsageError
 
 PREFIX = "git:"
 _SECONDS = 120
+_LINK, _SUBMODULE = "120000", "160000"
 _INCLUDES = (b"\\i", b"\\ir")
 
 
@@ -79,21 +80,50 @@ def _commit(source: str, reference: str) -> str:
 
 def _normal(source: str, path: str) -> str:
     normal = os.path.normpath(path).replace(os.sep, "/") if path else "."
-    if normal.startswith(("../", "/")) or normal == "..":
+    if not _below(normal):
         raise UsageError(f"{source}: the path lies outside the repository; it is taken from the repository's root")
     return "" if normal == "." else normal
 
 
+def _below(normal: str) -> bool:
+    """Whether a path that is normal lies below the repository's root."""
+    return not normal.startswith(("../", "/")) and normal != ".."
+
+
 def _entries(source: str, commit: str, path: str) -> dict[str, str]:
-    """Name → object of every file at or below the path; links and submodules are left out."""
+    """Name → object of every file at or below the path; an SQL file that is a link is what it leads to in the commit.
+
+    Raises UsageError for a link that leads to no file of the commit, and for a submodule below the path: what its files
+    are no commit here says.
+    """
     below = ["--", path] if path else []
     listed = _git("ls-tree", "-r", "-z", "--full-tree", commit, *below, what=source, literal=True)
     found = {}
     for entry in listed.split(b"\0"):
         about, tab, name = entry.partition(b"\t")
-        if tab and about.startswith(b"100"):
-            found[os.fsdecode(name)] = about.split()[2].decode()
+        if not tab:
+            continue
+        mode, _, given = about.decode().split()
+        shown = os.fsdecode(name)
+        if mode.startswith("100"):
+            found[shown] = given
+        elif mode == _LINK and shown.lower().endswith(".sql"):
+            found[shown] = _linked(source, commit, shown, given)
+        elif mode == _SUBMODULE and path:
+            raise UsageError(f"{source}: {shown} is a submodule, whose files are in no commit of this repository")
     return found
+
+
+def _linked(source: str, commit: str, name: str, given: str) -> str:
+    """The object of the file that a link leads to; a link to a link is none."""
+    target = os.path.normpath(f"{PurePosixPath(name).parent}/{os.fsdecode(_contents([given])[0])}")
+    listed = (
+        _git("ls-tree", "-z", "--full-tree", commit, "--", target, what=source, literal=True) if _below(target) else b""
+    )
+    mode, _, rest = listed.decode(errors="surrogateescape").partition(" ")
+    if not mode.startswith("100"):
+        raise UsageError(f"{source}: {name} is a link to {target}, which is no file of the commit")
+    return rest.split()[1]
 
 
 def _contents(objects: list[str]) -> list[bytes]:

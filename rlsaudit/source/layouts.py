@@ -28,7 +28,9 @@ _PLACES = (
 )
 _WHOLE = ("db/structure.sql", "structure.sql")
 _UNDO_DIRECTORIES = frozenset({"revert", "verify", "down", "rollback", "undo"})
-_UNDO_FILE = re.compile(r"(?:^|[._-])(?:down|undo|rollback|revert)\.sql\Z|^U\d[\d._]*__", re.IGNORECASE)
+_UNDO_FILE = re.compile(r"(?:^|\.)(?:down|undo|rollback|revert)\.sql\Z|^U\d[\d._]*__", re.IGNORECASE)
+_UNDO_PAIR = re.compile(r"[_-](?:down|undo|rollback|revert)\.sql\Z", re.IGNORECASE)
+"""Undoes what a file beside it does whose name begins the same; by itself it is a migration that is called so."""
 _FLYWAY = re.compile(r"([VRB])(\d+(?:[._]\d+)*)?__", re.IGNORECASE)
 _CALLBACK = re.compile(
     r"(before|after)(Migrate|Each|Versioned|Repeatables|Clean|Info|Repair|Validate|Baseline|Undo|Connect)"
@@ -94,8 +96,15 @@ def _forward(directory: Path) -> list[Path]:
         hidden = any(part.startswith(".") or part == "node_modules" for part in parents)
         if path.is_file() and not hidden and not _UNDO_DIRECTORIES.intersection(parents):
             found.append(path)
-    forward = (path for path in found if not _UNDO_FILE.search(path.name))
+    forward = [path for path in found if not _UNDO_FILE.search(path.name)]
+    does = {path for path in forward if not _UNDO_PAIR.search(path.name)}
+    forward = [path for path in forward if path in does or not any(_undoes(path, other) for other in does)]
     return sorted(forward, key=lambda path: tuple(_natural(part) for part in path.relative_to(directory).parts))
+
+
+def _undoes(path: Path, other: Path) -> bool:
+    stem = _UNDO_PAIR.sub("", path.name)
+    return other.parent == path.parent and re.match(rf"{re.escape(stem)}[._-]", other.name) is not None
 
 
 def _flyway(directory: Path, found: Sequence[Path]) -> list[Path]:
@@ -122,7 +131,7 @@ def _flyway(directory: Path, found: Sequence[Path]) -> list[Path]:
 
 def _prisma(directory: Path, found: Sequence[Path]) -> list[Path]:
     locked = (directory / "migration_lock.toml").is_file()
-    return [path for path in found if path.name == "migration.sql"] if locked else []
+    return sorted(path for path in found if path.name == "migration.sql") if locked else []
 
 
 def _drizzle(directory: Path, found: Sequence[Path]) -> list[Path]:
@@ -138,7 +147,7 @@ def _drizzle(directory: Path, found: Sequence[Path]) -> list[Path]:
 
 
 def _supabase(directory: Path, found: Sequence[Path]) -> list[Path]:
-    named = [path for path in found if path.parent == directory and re.match(r"\d+_", path.name)]
+    named = sorted(path for path in found if path.parent == directory and re.match(r"\d+_", path.name))
     return named if directory.parts[-2:] == ("supabase", "migrations") else []
 
 
@@ -146,7 +155,8 @@ def _graphile(directory: Path, found: Sequence[Path]) -> list[Path]:
     committed = directory / "committed"
     if not committed.is_dir():
         return []
-    return [*_forward(committed), *(path for path in (directory / "current.sql",) if path.is_file())]
+    current = directory / "current.sql"
+    return [*_forward(committed), *([current] if current.is_file() else _forward(directory / "current"))]
 
 
 def _golang_migrate(directory: Path, found: Sequence[Path]) -> list[Path]:
@@ -222,4 +232,4 @@ def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
         last = int(flyway.group(1) in "Rr")
         return ((2 * last, 0, ""), *((0, number, "") for number in _version(name)), (-1, 0, name))
     pieces = re.findall(r"\d+|\D+", name)
-    return (*((0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces), (-1, 0, name))
+    return (*((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces), (-1, 0, name))

@@ -7,11 +7,13 @@ import re
 from rlsaudit.source.files import SqlFile, read
 from rlsaudit.source.layouts import Layout
 
-# goose, sql-migrate, dbmate, rambler; then tern and MyBatis, which mark only where undoing begins.
-_UP = re.compile(r"\s*--\s*(?:\+goose|\+migrate|migrate:|rambler)\s*up\b", re.IGNORECASE)
+# goose, sql-migrate, dbmate, rambler, node-pg-migrate, shmig; then tern and MyBatis, which mark only where undoing begins.
+_UP = re.compile(
+    r"\s*--\s*(?:(?:\+goose|\+migrate|migrate:|rambler)\s*up\b|[\s-]*up migration\s*$|=+ up =+)", re.IGNORECASE
+)
 _DOWN = re.compile(
-    r"\s*(?:--\s*(?:\+goose|\+migrate|migrate:|rambler)\s*down\b|---- create above / drop below ----"
-    r"|--\s*//\s*@UNDO\b)",
+    r"\s*(?:--\s*(?:(?:\+goose|\+migrate|migrate:|rambler)\s*down\b|[\s-]*down migration\s*$|=+ down =+)"
+    r"|---- create above / drop below ----|--\s*//\s*@UNDO\b)",
     re.IGNORECASE,
 )
 
@@ -23,7 +25,7 @@ def collect(layout: Layout) -> tuple[SqlFile, ...]:
 
 
 def without_down(text: str) -> str:
-    """``text`` with what goose, sql-migrate, dbmate, tern or MyBatis would run only to undo it left blank.
+    """``text`` with what goose, sql-migrate, dbmate, node-pg-migrate, tern or MyBatis would run only to undo it left blank.
 
     Line numbers stay as they are.
     """

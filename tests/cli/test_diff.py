@@ -173,6 +173,26 @@ def test_what_is_not_in_the_repository_is_one_line(rlsaudit: Run, repository: Pa
     assert "BASE: " in ran.errors
 
 
+def test_links_of_a_commit_are_followed_within_it(rlsaudit: Run, repository: Path) -> None:
+    """As a checkout has them; what a link or a submodule hides is an error, and never left out."""
+    link = repository / "db" / "migrations" / "003_change.sql"
+    for branch, target in (("linked", "../../hole.sql"), ("outside", "/etc/passwd"), ("gone", "nowhere.sql")):
+        _git(repository, "checkout", "-qb", branch, "main")
+        (repository / "hole.sql").write_text("ALTER TABLE notes DISABLE ROW LEVEL SECURITY;")
+        link.symlink_to(target)
+        _git(repository, "add", "db", "hole.sql")
+        _git(repository, "commit", "-qm", branch)
+    _git(repository, "checkout", "-qb", "module", "main")
+    _git(repository, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},db/migrations/more")
+    _git(repository, "commit", "-qm", "module")
+    base = "git:main:db/migrations"
+    assert rlsaudit("diff", base, "git:linked:db/migrations", "-q", "--no-probe").code == 1
+    for branch, said in (("outside", "no file of the commit"), ("gone", "no file of"), ("module", "is a submodule")):
+        ran = rlsaudit("diff", base, f"git:{branch}:db/migrations", "-q")
+        assert (ran.code, len(ran.said)) == (2, 1)
+        assert said in ran.errors
+
+
 def test_outside_a_repository_git_says_so(rlsaudit: Run, tmp_path: Path, environment: dict[str, str]) -> None:
     ran = rlsaudit("diff", "git:main:db", "x", "-q", extra={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
     assert (ran.code, len(ran.said)) == (2, 1)

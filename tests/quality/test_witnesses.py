@@ -152,7 +152,7 @@ def test_sound_neighbour_of_what_is_not_proven(schema, name) -> None:
     assert _found(_probed(loaded, _doubts(loaded))) == []
 
 
-def test_search_that_time_ended_is_told(schema, tmp_path, monkeypatch) -> None:
+def test_search_that_time_ended_is_told(tmp_path, monkeypatch) -> None:
     """A cell that held and is not proven says that not all was tried."""
     monkeypatch.setattr(doubting, "_SECONDS", -1.0)
     condition, columns = UNKNOWN[min(UNKNOWN)]

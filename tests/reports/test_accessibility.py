@@ -13,6 +13,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from rlsaudit.fleet.page import html
+from rlsaudit.fleet.result import Entry, Fleet
 from rlsaudit.report import Report, chosen
 
 Chromium = Callable[..., "CompletedProcess[str]"]
@@ -29,7 +31,12 @@ def violations(chromium: Chromium, page: str, path: Path, *options: str, query: 
     """What axe-core objects to on the page, whose policy is widened by the two scripts of the test."""
     scripts = [files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"), _RUN]
     hashes = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    page = page.replace("script-src ", f"script-src {hashes} ", 1)
+    before, after = (
+        ("script-src ", f"script-src {hashes} ")
+        if "script-src " in page
+        else ("style-src ", f"script-src {hashes}; style-src ")
+    )
+    page = page.replace(before, after, 1)
     path.write_text(page.replace("</body>", "".join(f"<script>{one}</script>" for one in scripts) + "</body>"), "utf-8")
     done = chromium("--dump-dom", "--virtual-time-budget=60000", *options, path.as_uri() + query)
     found = re.search(r'data-axe="([^"]*)"', done.stdout)
@@ -49,6 +56,31 @@ def test_axe_objects_to_nothing(
     page = form.write(rich if which == "rich" else clean)
     query = f"?theme={theme}"
     assert violations(chromium, page, tmp_path / "page.html", f"--window-size={size}", query=query) == []
+
+
+def fleet() -> str:
+    """Every outcome, and a target that is called what it should not be."""
+    hostile = "<img src=x onerror=alert(1)>\x07"
+    entries = (
+        Entry("gone", f"service={hostile}", "no verdict", 3, f"cannot connect: {hostile}"),
+        Entry("open", "open.sql", "exceptions", 1, "2 exceptions", "2026-01-01T00:00:00+00:00", 2.0, 2,
+              (("critical", 1), ("low", 4)), (("held", 12), ("leak", 1)), 3),
+        Entry("sound", "sound.sql", "clean", 0, "No exceptions noted", "2026-01-01T00:00:00+00:00", 1.0, 1, (),
+              (("proven", 40),), 9, stands=True),
+    )  # fmt: skip
+    return html(Fleet("1.0", "2026-01-02T00:00:00+00:00", 3.0, 4, entries), {"open", "sound"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["1440,900", "400,900"])
+def test_axe_objects_to_nothing_in_a_fleet(chromium: Chromium, size: str, theme: str, tmp_path: Path) -> None:
+    page = fleet()
+    assert "<img" not in page
+    dark = f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}"
+    assert violations(chromium, page, tmp_path / "index.html", f"--window-size={size}", dark) == []
+    broken = page.replace("<main>", '<main><img src="data:,">', 1)
+    assert violations(chromium, broken, tmp_path / "broken.html", f"--window-size={size}", dark) != []
 
 
 def test_axe_does_look(chromium: Chromium, clean: Report, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def order(root: Path) -> list[str]:
         ["2_b.sql", "0003_c.sql", "0010_a.sql"],
         ["20230101000000_b.sql", "20230101000001_a.SQL", "20240101_init.sql"],
         ["20200101_init/migration.sql", "20200102_more/migration.sql"],
+        ["1.sql", "1²2.sql", "²3.sql"],
         ["1/2.sql", "1/10.sql", "2/1.sql"],
         ["a.sql", "b.sql"],
     ],
@@ -50,8 +51,13 @@ def test_what_undoes_is_left_out(tmp_path: Path) -> None:
         "V1__a.sql",
         "x/up.sql",
         "x/down.sql",
+        "2-up.sql",
         "2-down.sql",
         "3.undo.sql",
+        "6_b.sql",
+        "6_rollback.sql",
+        "7_slow_down.sql",
+        "20240601_revert.sql",
         "4_countdown.sql",
         "5_break_down.sql.bak",
         "revert/a.sql",
@@ -59,7 +65,10 @@ def test_what_undoes_is_left_out(tmp_path: Path) -> None:
         "node_modules/a.sql",
         "notes.md",
     )
-    assert order(tmp_path) == ["V1__a.sql", "1_a.up.sql", "4_countdown.sql", "x/up.sql"]
+    assert order(tmp_path) == [
+        "V1__a.sql", "1_a.up.sql", "2-up.sql", "4_countdown.sql", "6_b.sql", "7_slow_down.sql", "20240601_revert.sql",
+        "x/up.sql",
+    ]  # fmt: skip
 
 
 def test_a_migrations_directory_is_taken_alone(tmp_path: Path) -> None:
@@ -82,11 +91,19 @@ LAYOUTS = {
     ),
     "Prisma": (
         "prisma/migrations",
-        ["20240101_init/migration.sql", "20240201_more/migration.sql"],
+        ["20230101000000_init/migration.sql", "20240201_more/migration.sql"],
         ["20240101_init/notes.sql", "migration_lock.toml"],
     ),
-    "Supabase": ("supabase/migrations", ["1_a.sql", "2_b.sql"], ["snippet.sql"]),
-    "Graphile Migrate": ("migrations", ["committed/000001.sql", "committed/000002.sql", "current.sql"], ["other.sql"]),
+    "Supabase": (
+        "supabase/migrations",
+        ["20230101000000_a.sql", "20240101_b.sql", "20240201000000_c.sql"],  # by text, as its tool has it
+        ["snippet.sql"],
+    ),
+    "Graphile Migrate": (
+        "migrations",
+        ["committed/000001.sql", "committed/000002.sql", "current/1.sql", "current/10-b.sql"],
+        ["other.sql"],
+    ),
     "golang-migrate": ("db/migrations", ["1_a.up.sql", "10_b.up.sql"], ["1_a.down.sql", "10_b.down.sql"]),
     "Hasura": ("migrations", ["default/1_a/up.sql", "default/2_b/up.sql"], ["default/1_a/down.sql"]),
 }
@@ -174,6 +191,8 @@ def test_no_migrations(tmp_path: Path) -> None:
         ("-- migrate:up", "-- migrate:down transaction:false"),
         ("-- +migrate Up", "  -- +migrate Down"),
         ("-- rambler up", "-- rambler down"),
+        ("-- Up Migration", "-- Down Migration"),
+        ("-- ==== UP ====", "-- ==== DOWN ===="),
     ],
 )
 def test_down_sections_are_blanked_and_lines_kept(up: str, down: str) -> None:
@@ -183,6 +202,7 @@ def test_down_sections_are_blanked_and_lines_kept(up: str, down: str) -> None:
     assert "drop" not in shown
     assert shown.splitlines()[2] == "select 1;"
     assert shown.splitlines()[7] == "select 2;"
+    assert without_down("-- Down migration is not needed\nselect 1;") == "-- Down migration is not needed\nselect 1;"
     assert without_down("select 1; -- no marks down\n") == "select 1; -- no marks down\n"
 
 

@@ -67,6 +67,7 @@ def unnoticed(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) 
         with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL session_replication_role = replica")
             connection.execute(sql.SQL("DELETE FROM {}").format(name(relation)))
-            if oracle.changed(arena.world.baseline, digest(connection), other.key, arena.known) is None:
+            shown = digest(connection, arena.digest(relation.oid))
+            if oracle.changed(arena.baseline(relation.oid), shown, other.key, arena.known) is None:
                 missed.append(relation)
     return tuple(missed)

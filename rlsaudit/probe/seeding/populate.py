@@ -111,9 +111,9 @@ def _describe(
     )
 
 
-def digest(connection: Connection) -> Digest:
-    """Count and hash of every relation's rows by owner, as they stand now."""
-    records = connection.execute(ownership.DIGEST).fetchall()
+def digest(connection: Connection, asked: str = ownership.DIGEST) -> Digest:
+    """Count and hash of every relation's rows by owner, as they stand now; or of those that ``asked`` asks for."""
+    records = connection.execute(asked.encode()).fetchall()
     return parse_digest(Reply(rows=tuple(tuple(None if c is None else str(c) for c in record) for record in records)))
 
 
