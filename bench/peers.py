@@ -242,8 +242,9 @@ def table(outcomes: dict[str, list[Outcome]], tools: list[Tool], arguments: argp
     rows = []
     for tool in tools:
         # What is wrong only in how an application uses a right schema is not asked of a tool that reads the schema.
-        made = [o for o in outcomes[tool.name] if tool.attacks or not o.case.told.get("schema_clean")]
-        bad, good = [o for o in made if o.case.vulnerable], [o for o in made if not o.case.vulnerable]
+        made = outcomes[tool.name]
+        bad = [o for o in made if o.case.vulnerable and (tool.attacks or not o.case.told.get("schema_clean"))]
+        good = [o for o in made if not o.case.vulnerable]
         rows.append(
             (
                 tool.name,
