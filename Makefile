@@ -21,11 +21,11 @@ demo: $(STAMP) ## Scan a demo schema on the embedded server; ends with a leak th
 demo-all: $(STAMP) ## Scan all ten demo schemas and print one table
 	$(BIN)/rlsaudit demo --all
 
-test: $(STAMP) lint ## Check everything: lint, types, arrows, tests (PostgreSQL 18)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+test: $(STAMP) lint ## Check a change: lint, types, arrows, tests (PostgreSQL 18)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not nightly'
 
 quick: $(STAMP) ## Tests only, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not nightly'
 
 lint: $(STAMP) ## Ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
@@ -38,7 +38,8 @@ matrix: $(STAMP) ## The tests on PostgreSQL 15, 16, 17 and 18
 	$(BIN)/python -m pip install --quiet -e '.[matrix]'
 	bash tests/matrix.sh $(BIN)/python
 
-nightly: $(STAMP) ## Hold 20,000 random policies, proven and refuted, against the server
+nightly: $(STAMP) ## The tests that are too long for a change, and 20,000 random policies held against the server
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m nightly
 	RLSAUDIT_SOUNDNESS_POLICIES=20000 RLSAUDIT_SOUNDNESS_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 -q tests/prove
 
 bench: $(STAMP) ## Time the audit of large catalogs against the raw queries

@@ -18,6 +18,8 @@ from tests.integrations.conftest import ROOT, environment, git, install, tool
 from tests.integrations.test_recipes import COMMANDS
 
 pytestmark = pytest.mark.slow
+EVERY_TIME = ("README.md", "docs/quick-start.md")
+"""Pages whose commands are run with every change; the others' are run nightly."""
 
 SCHEMA = """\
 CREATE ROLE app_user LOGIN;
@@ -204,7 +206,13 @@ def fill(project: Project, home: Path) -> None:
     assert (place / "rlsaudit-report/replay/F-1.sql").exists()
 
 
-@pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{number}" for page, number, _ in BLOCKS])
+@pytest.mark.parametrize(
+    ("page", "number", "block"),
+    [
+        pytest.param(*one, id=f"{one[0]}-{one[1]}", marks=() if one[0] in EVERY_TIME else pytest.mark.nightly)
+        for one in BLOCKS
+    ],
+)
 def test_commands_run(
     page: str, number: int, block: list[str], project: Project, seen: set[tuple[str, ...]], tmp_path: Path
 ) -> None:

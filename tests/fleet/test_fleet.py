@@ -252,7 +252,7 @@ def test_an_interruption_keeps_what_is_finished(schemas: Path) -> None:
     assert [pid for pid in left if pid != str(os.getpid())] == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_dask_cluster_with_a_killed_worker_gives_the_same(schemas: Path) -> None:
     distributed = pytest.importorskip("distributed")
     names = [f"t{number}" for number in range(6)]

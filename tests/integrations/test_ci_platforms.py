@@ -91,7 +91,7 @@ def test_gitlab_scan(tmp_path: Path) -> None:
     assert json.loads((tmp_path / artifacts["reports"]["codequality"]).read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gitlab_merge_request(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "1.sql").write_text(SOUND)

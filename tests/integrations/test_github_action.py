@@ -107,7 +107,7 @@ def test_a_scan_keeps_its_exit_code_and_leaves_what_is_uploaded(workspace: Path)
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sound_schema_passes(workspace: Path) -> None:
     (workspace / "my schema.sql").write_text(SOUND)
     done = scan(workspace, RLSAUDIT_ROLE="c_app")
@@ -155,7 +155,7 @@ def pull(workspace: Path) -> dict[str, str]:
     return {"MODE": "diff", "SOURCE": "db", "REPORT": "report", "PULL_HEAD": head, "GITHUB_BASE_REF": "main"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pull_request_that_opens_a_hole_fails(workspace: Path, pull: dict[str, str]) -> None:
     done = step(workspace, "Run rlsaudit", **pull)
     assert done.returncode == 1, done.stderr
@@ -164,7 +164,7 @@ def test_a_pull_request_that_opens_a_hole_fails(workspace: Path, pull: dict[str,
     assert "2_everyone.sql" in summary(workspace)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pull_request_without_the_merge_is_held_against_where_it_began(workspace: Path, pull: dict[str, str]) -> None:
     git(workspace, "checkout", "-q", "--detach", "change")
     assert step(workspace, "Run rlsaudit", **pull).returncode == 1
@@ -175,7 +175,7 @@ def test_a_pull_request_without_the_merge_is_held_against_where_it_began(workspa
     assert "SAFE" in summary(workspace)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_first_migration_is_held_against_nothing(workspace: Path, pull: dict[str, str]) -> None:
     git(workspace, "mv", "db", "migrations")
     git(workspace, "commit", "-qm", "moved")

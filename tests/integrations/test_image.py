@@ -205,7 +205,7 @@ def public() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make the file system read-only")
 def test_it_runs_as_nobody_on_a_read_only_file_system(public: Path) -> None:
     if ran("unshare", "-m", "true").returncode != 0:

@@ -32,7 +32,7 @@ def night(place: Path, **variables: str | Path) -> Done:
     return ran(SCRIPT, cwd=place, env=env)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_nights_are_a_chain(tmp_path: Path) -> None:
     install(tmp_path / "venv")
     metrics = tmp_path / "metrics"

@@ -17,7 +17,7 @@ from tests.integrations.conftest import BIN, ROOT, Done, environment, install
 
 RECIPES = ROOT / "docs" / "recipes"
 _FILE = re.compile(r"```\w+\n(?:#|--) (\S+\.(?:py|sql|toml))\n(.*?)```", re.DOTALL)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 COMMANDS = {
     "prisma": "rlsaudit scan prisma/migrations",
