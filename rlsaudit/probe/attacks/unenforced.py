@@ -36,6 +36,7 @@ def stored_references(arena: Arena, role: ApplicationRole, shows: Callable[[Leak
             if on.tenant_key not in pairs or arena.tenancy.of(constraint.referenced).key != pairs[on.tenant_key]:
                 continue
             pointer = {here: there for here, there in pairs.items() if here != on.tenant_key}
+            itself = pointer if constraint.referenced == relation.oid else {}
             own = {
                 tuple(row.get(c) for c in pointer.values()) for row in arena.world.of(constraint.referenced, tenant.key)
             }
@@ -48,7 +49,9 @@ def stored_references(arena: Arena, role: ApplicationRole, shows: Callable[[Leak
                     context=(*acting(persona, tenant.key, tenant.user), "SET CONSTRAINTS ALL IMMEDIATE"),
                     persona=persona.name, constraint=constraint.name, severity="low",
                 )  # fmt: skip
-                tried = (_written(leak, *one) for one in _writes(arena, on, named, column, tenant.key) if column)
+                tried = (
+                    _written(leak, *one) for one in _writes(arena, on, named, column, tenant.key, itself) if column
+                )
                 yield from [*filter(shows, tried)][:1]
 
 
@@ -57,16 +60,23 @@ def _written(leak: Leak, command: str, statement: str) -> Leak:
 
 
 def _writes(
-    arena: Arena, on: Target, named: Mapping[str, str | None], column: str, tenant: str
+    arena: Arena, on: Target, named: Mapping[str, str | None], column: str, tenant: str, itself: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """(command, statement) that put the reference into an own row, a new one and one that stands, and show it."""
+    """(command, statement) that put the reference into an own row, a new one and one that stands, and show it.
+
+    With ``itself`` (column to column of one relation) the row must not be the one that it then refers to.
+    """
+
+    def loops(made: Row) -> bool:
+        return bool(itself) and all(made.get(here) == made.get(there) for here, there in itself.items())
+
     back, place = sql.Identifier(column), (on.relation.oid, tenant)
     for row in arena.world.spare.get(place, ())[:1]:
         given: Row = {c: value for c, value in {**row, **named}.items() if c in on.insertable}
-        if set(named) <= set(given):
+        if set(named) <= set(given) and not loops(given):
             yield "INSERT", said("{} RETURNING {}", insert(on.relation, given), back)
     for row in arena.world.rows.get(place, ())[:1]:
-        if set(named) <= set(on.updatable) and on.key:
+        if set(named) <= set(on.updatable) and on.key and not loops({**row, **named}):
             changes = sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(c), literal(v)) for c, v in named.items()
             )
