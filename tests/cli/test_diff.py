@@ -222,6 +222,7 @@ def test_a_head_without_tenant_data_is_no_pass(rlsaudit: Run, sound: Path, tmp_p
     assert "HEAD: " in ran.errors
 
 
+@pytest.mark.nightly
 def test_a_leak_that_base_has_too_is_no_news(rlsaudit: Run, tmp_path: Path) -> None:
     """Also when its table changed, so that it is attacked on both sides; where the change opens it, it is."""
     (tmp_path / "base.sql").write_text(LEAKY)
