@@ -39,7 +39,8 @@ from tabulate import tabulate
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.check import run_checks
 from rlsaudit.finding import SEVERITIES
-from rlsaudit.scan import Options, scan
+from rlsaudit.options import Options
+from rlsaudit.scan import scan
 from rlsaudit.source.files import read
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.server import ScratchServer

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from rlsaudit.scan import Options, scan
+from rlsaudit.options import Options
+from rlsaudit.scan import scan
 
 HEAD = """
 CREATE ROLE g_owner NOLOGIN; CREATE ROLE g_app LOGIN; GRANT CREATE ON SCHEMA public TO g_owner; SET ROLE g_owner;

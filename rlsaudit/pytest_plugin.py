@@ -14,8 +14,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 if TYPE_CHECKING:
+    from rlsaudit.options import Options
     from rlsaudit.probe.laboratory import Laboratory
-    from rlsaudit.scan import Options
 
 _DOCUMENT = pytest.StashKey[str]()
 _WORKER = "rlsaudit_junit"
@@ -117,8 +117,8 @@ class Case(pytest.Item):
 def rlsaudit(request: pytest.FixtureRequest) -> Iterator[Laboratory]:
     """A scratch copy of SOURCE in which several tenants have rows; see ``rlsaudit.probe.laboratory.Laboratory``."""
     from rlsaudit.errors import RlsauditError  # noqa: PLC0415 - loaded only where it is used: pytest starts with us
+    from rlsaudit.opening import DATABASE, open_source  # noqa: PLC0415
     from rlsaudit.probe.laboratory import laboratory  # noqa: PLC0415
-    from rlsaudit.scan import DATABASE, open_source  # noqa: PLC0415
     from rlsaudit.source.statements import numbered  # noqa: PLC0415
 
     source = request.config.getoption("--rlsaudit") or request.config.getini("rlsaudit_source")

@@ -17,8 +17,8 @@ from rlsaudit import baseline, config, duration, history, interrupt, shards, wai
 from rlsaudit.doing import Doing
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.options import Options, Progress
 from rlsaudit.probe.detector.planting import MODES, Mode
-from rlsaudit.scan import Options, Progress
 from rlsaudit.source import presets, statements
 
 F = TypeVar("F", bound=Callable[..., Any])

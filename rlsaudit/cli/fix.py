@@ -13,8 +13,9 @@ from rlsaudit.allow import apply, require_known
 from rlsaudit.check import registry, run_checks
 from rlsaudit.cli.common import Common, clear_progress, merged, source_options
 from rlsaudit.finding import SEVERITIES, Severity
+from rlsaudit.opening import DATABASE, Opened, open_source
 from rlsaudit.output import write_all
-from rlsaudit.scan import DATABASE, Opened, open_source, scan_again
+from rlsaudit.scan import scan_again
 
 
 @click.command()

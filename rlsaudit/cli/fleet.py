@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +13,13 @@ from typing import Any
 import click
 
 from rlsaudit import __version__, duration, interrupt
-from rlsaudit.errors import NotTrustworthy, UsageError
+from rlsaudit.errors import UsageError
 from rlsaudit.fleet import page
+from rlsaudit.fleet.executors import executor_of
 from rlsaudit.fleet.result import DOCUMENT, REPORT, Entry, Fleet, document, earlier, not_run, ordered
 from rlsaudit.fleet.run import finished, run, set_aside
 from rlsaudit.fleet.targets import Target, of_cluster, read
-from rlsaudit.fleet.work import Done, directory_files, end_all
+from rlsaudit.fleet.work import Done, directory_files
 from rlsaudit.output import check_writable, exclusive, replace_directory, write_all
 from rlsaudit.source.dsn import looks_like_dsn
 
@@ -130,7 +127,7 @@ def _tested(found: tuple[Target, ...], asked: _Asked, known: dict[str, Entry]) -
             shutil.rmtree(last, ignore_errors=True)
 
     try:
-        with _executor(asked.jobs, asked.dask) as executor:
+        with executor_of(asked.jobs, asked.dask) as executor:
             for one in run(found, options, executor, known, keep, None if asked.dask else asked.output_dir):
                 entries.append(one)
                 write_all(
@@ -150,35 +147,3 @@ def _earlier(directory: Path) -> dict[str, Entry]:
         return dict(earlier((directory / DOCUMENT).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError):
         return {}
-
-
-@contextmanager
-def _executor(jobs: int, address: str | None) -> Iterator[Executor]:
-    """A pool of threads, each waiting for a process of its own; or the workers of a Dask cluster.
-
-    Raises NotTrustworthy when the cluster cannot be reached, UsageError without the extra ``fleet``.
-    """
-    if address is None:
-        pool = ThreadPoolExecutor(jobs, thread_name_prefix="rlsaudit-fleet")
-        try:
-            yield pool
-        except BaseException:
-            end_all()
-            pool.shutdown(cancel_futures=True)
-            raise
-        pool.shutdown()
-        return
-    try:
-        distributed: Any = importlib.import_module("distributed")  # an extra, and untyped
-    except ImportError as error:
-        raise UsageError("--dask needs the extra: pip install 'rlsaudit[fleet]'") from error
-    try:
-        client = distributed.Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise NotTrustworthy(f"no Dask scheduler at {address}: {' '.join(str(error).split())}") from error
-    with client:
-        executor = client.get_executor(pure=False, retries=2)
-        try:
-            yield executor
-        finally:
-            executor.shutdown(wait=False)

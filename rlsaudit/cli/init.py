@@ -12,8 +12,8 @@ from rlsaudit.cli.common import clear_progress, merged, source_options
 from rlsaudit.config import FILENAME
 from rlsaudit.errors import UsageError
 from rlsaudit.inferred import as_toml
+from rlsaudit.opening import open_source
 from rlsaudit.output import write_all
-from rlsaudit.scan import open_source
 
 
 @click.command()

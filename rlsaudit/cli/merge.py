@@ -14,7 +14,7 @@ from rlsaudit.cli.finish import finish
 from rlsaudit.errors import UsageError
 from rlsaudit.output import check_writable
 from rlsaudit.report import chosen
-from rlsaudit.scan import merge as whole
+from rlsaudit.whole import merge as whole
 
 
 @click.command()

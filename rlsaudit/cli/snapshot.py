@@ -9,8 +9,8 @@ import click
 
 from rlsaudit.catalog.snapshot import save
 from rlsaudit.cli.common import clear_progress, merged, source_options
+from rlsaudit.opening import open_source
 from rlsaudit.output import write_all
-from rlsaudit.scan import open_source
 
 
 @click.command()

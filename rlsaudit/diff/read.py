@@ -12,8 +12,9 @@ from rlsaudit.catalog.model import Catalog, Server
 from rlsaudit.diff.informed import informed
 from rlsaudit.diff.objects import Side
 from rlsaudit.errors import RlsauditError
+from rlsaudit.opening import Opened, open_source
+from rlsaudit.options import Options, Progress
 from rlsaudit.places import within
-from rlsaudit.scan import Opened, Options, Progress, open_source
 from rlsaudit.source import git
 from rlsaudit.source.open import Kind, detect, sql_files
 from rlsaudit.tenancy.model import Tenancy

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from rlsaudit.assemble import assemble
 from rlsaudit.cells import doubts_of, ordinary_sessions, proofs_of
 from rlsaudit.check import run_checks
+from rlsaudit.clock import Clock
 from rlsaudit.collecting import without_collecting
 from rlsaudit.diff import recorded
 from rlsaudit.diff.change import Change, Difference, Level, Verdict, order
@@ -21,15 +19,14 @@ from rlsaudit.diff.places import added, placed
 from rlsaudit.diff.read import Read, alike, located, read, told_by
 from rlsaudit.diff.recorded import is_evidence
 from rlsaudit.errors import NotTrustworthy, RlsauditError
+from rlsaudit.opening import open_source, require_subject
+from rlsaudit.options import Options, Progress
 from rlsaudit.pieces import Pieces
 from rlsaudit.probe.attacks.sweep import Focus
-from rlsaudit.probe.parallel import jobs_for
 from rlsaudit.probe.result import ProbeResult
-from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import prove
-from rlsaudit.scan import DATABASE, Options, Progress, open_source, require_subject
+from rlsaudit.scan import attacked, pieces_of
 from rlsaudit.source import dsn
-from rlsaudit.untested import withheld
 
 
 def compared(base: str, head: str, options: Options, progress: Progress, *, fail_on: Level) -> Difference:
@@ -47,7 +44,7 @@ def compared(base: str, head: str, options: Options, progress: Progress, *, fail
         ]
         if alike(*sources):
             return run.judged(base, head, (), notes=("Both sides are the same files, so nothing was loaded.",))
-        with run.timed("load"), without_collecting():
+        with run.clock.timed("load"), without_collecting():
             old, new = [stack.enter_context(read(source, progress)) for source in sources]
             new = told_by(old, new)
         return run.difference(old, new)
@@ -56,21 +53,14 @@ def compared(base: str, head: str, options: Options, progress: Progress, *, fail
 class _Run:
     def __init__(self, options: Options, progress: Progress, fail_on: Level) -> None:
         self.options, self.progress, self.fail_on = options, progress, fail_on
-        self.clock, self.started = time.monotonic(), datetime.now(UTC)
-        self.phases: list[tuple[str, float]] = []
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.phases.append((phase, round(time.monotonic() - begun, 3)))
+        self.clock = Clock()
 
     def difference(self, old: Read, new: Read) -> Difference:
         try:
             require_subject(new.opened)
         except RlsauditError as error:
             raise type(error)(f"HEAD: {error}") from error
-        with self.timed("compare"):
+        with self.clock.timed("compare"):
             found = changes(old.side, new.side)
         was, now = self._pieces(old, new), self._pieces(new, old)
         focus = confined(new.side, found, now.proofs)
@@ -84,7 +74,7 @@ class _Run:
             self._looked(old, was, again if then else None),
             self._looked(new, now, focus if probed else None),
         )
-        with self.timed("judge"):
+        with self.clock.timed("judge"):
             lines = added({name: text for name, (_, text) in old.files.items()}, new.files)
             told = [placed(one, new.opened.places, lines) for one in differences(*looked, found)]
         notes = [said] if said else []
@@ -101,23 +91,16 @@ class _Run:
         )  # fmt: skip
 
     def _pieces(self, one: Read, other: Read) -> Pieces:
-        opened, options = one.opened, self.options
+        opened = one.opened
         live = one.kind == "dsn" and other.kind == "dsn"
-        with self.timed(f"audit {one.name}"), without_collecting():
+        with self.clock.timed(f"audit {one.name}"), without_collecting():
             self.progress(f"auditing {one.name}", 0, 1)
             findings = run_checks(opened.catalog, opened.tenancy, live=live) if opened.catalog.relations else ()
-        with self.timed(f"prove {one.name}"):
+        with self.clock.timed(f"prove {one.name}"):
             self.progress(f"proving policies of {one.name}", 0, 1)
             proofs = prove(opened.catalog, opened.tenancy, one.side.visibility)
-        head = one.name == "HEAD"
-        return Pieces(
-            catalog=opened.catalog, tenancy=opened.tenancy, findings=findings, proofs=proofs, probed=None,
-            notes=opened.notes, source=dsn.redact(one.given), places=opened.places, allowed=options.allowed,
-            waivers=options.waivers if head else (), command=tuple(map(dsn.redact, options.command)),
-            configuration_hash=options.configuration_hash, seed=options.seed, fail_on=options.fail_on,
-            scratch_version=opened.server.version if opened.server else "", started=self.started,
-            seconds=time.monotonic() - self.clock, phases=tuple(self.phases),
-        )  # fmt: skip
+        options = replace(self.options, source=one.given, waivers=self.options.waivers if one.name == "HEAD" else ())
+        return pieces_of(opened, options, self.clock, findings, proofs, None)
 
     def _attacked(self, one: Read, pieces: Pieces, focus: Focus | None) -> tuple[ProbeResult | None, str]:
         """What the probe found of what is in focus, or why it did not run."""
@@ -130,20 +113,12 @@ class _Run:
             return None, "Nothing was attacked: --no-probe."
         if one.kind == "snapshot" or (one.opened.server is None and one.kind != "dsn"):
             return None, f"{one.name} is a snapshot, of which there is no copy to attack."
-        with ExitStack() as stack, self.timed(f"probe {one.name}"):
+        with ExitStack() as stack, self.clock.timed(f"probe {one.name}"):
             opened = one.opened
             if opened.server is None:
                 opened = stack.enter_context(open_source(replace(one.options, probing=True), self.progress))
-            assert (
-                opened.server is not None and opened.scratch_catalog is not None and opened.scratch_tenancy is not None
-            )
-            probed = probe(
-                opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy, seed=self.options.seed,
-                budget=self.options.budget, progress=self.progress, jobs=jobs_for(self.options.jobs),
-                plant=self.options.detector, focus=focus,
-                doubts=doubts_of(pieces.catalog, pieces.tenancy, pieces.proofs),
-            )  # fmt: skip
-            return withheld(probed, opened.gaps, pieces.catalog, pieces.tenancy), ""
+            doubts = doubts_of(pieces.catalog, pieces.tenancy, pieces.proofs)
+            return attacked(opened, self.options, doubts, self.progress, focus), ""
 
     def _looked(self, one: Read, pieces: Pieces, focus: Focus | None) -> Looked:
         report = assemble(pieces)
@@ -181,8 +156,8 @@ class _Run:
             unchanged=unchanged,
             statements=statements,
             notes=notes,
-            seconds=round(time.monotonic() - self.clock, 3),
-            phases=tuple(self.phases),
+            seconds=round(self.clock.seconds, 3),
+            phases=tuple(self.clock.phases),
         )
 
 

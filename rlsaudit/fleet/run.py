@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import asdict, replace
@@ -18,9 +17,9 @@ from rlsaudit.fleet.result import EVIDENCE, Entry, entry
 from rlsaudit.fleet.targets import Target
 from rlsaudit.fleet.work import Done, Job, work
 from rlsaudit.source.dsn import looks_like_dsn, redact
+from rlsaudit.source.files import with_included
 from rlsaudit.waivers import FILENAME as WAIVERS
 
-_INCLUDES = re.compile(r"^\s*\\(?:i|ir|include|include_relative)\s+([^\n]+)", re.MULTILINE)
 Keep = Callable[[Done], None]
 """Takes the files of a target as soon as it is finished."""
 
@@ -77,23 +76,12 @@ def _asked(target: Target, options: Sequence[str]) -> str:
     named = [*(Path(name) for name in beside), waivers]
     if not looks_like_dsn(target.source):
         source = Path(target.source)
-        named += _included(source, source.parent) if source.is_file() else [source]
+        named += with_included(source) if source.is_file() else [source]
     for place in named:
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if file.is_file():
                 digest.update(f"\0{file}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _included(file: Path, root: Path, known: tuple[Path, ...] = ()) -> tuple[Path, ...]:
-    """``known``, an SQL file, and what ``\\i`` in it may mean."""
-    if file in known or not file.is_file():
-        return known
-    known = (*known, file)
-    for found in _INCLUDES.finditer(file.read_text(encoding="utf-8", errors="replace")):
-        for base in (file.parent, root, Path.cwd()):
-            known = _included(base / found[1].strip().strip("'\""), root, known)
-    return known
 
 
 def set_aside(directory: Path, name: str) -> Path:

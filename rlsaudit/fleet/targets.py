@@ -21,9 +21,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
 from rlsaudit import duration
 from rlsaudit.errors import UsageError
 from rlsaudit.source import dsn
@@ -35,9 +32,6 @@ _KEYS = (*_LISTS, *_TEXTS, *_NUMBERS)
 _MODES = ("scan", "audit")
 _FILES = ("index.html", "test-fleet.xml", "fleet.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_DATABASES = """
-    SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +86,10 @@ def of_cluster(source: str, query: str, defaults: Target) -> tuple[Target, ...]:
 
     Raises UsageError when the query fails or gives no name.
     """
-    with dsn.connect(source) as connection:
-        try:
-            names = [str(row[0]) for row in connection.execute((query or _DATABASES).encode()).fetchall()]
-        except (psycopg.Error, IndexError) as error:
-            raise UsageError(f"--query: {' '.join(str(error).split())}") from error
-    if not names:
+    named = dsn.databases(source, query)
+    if not named:
         raise UsageError("--query: names no database")
-    found = [replace(defaults, name=_safe(name), source=make_conninfo(source, dbname=name)) for name in names]
+    found = [replace(defaults, name=_safe(name), source=database) for name, database in named]
     return _distinct(found, Path("the cluster"))
 
 
@@ -164,7 +154,7 @@ def _services(directory: Path) -> Iterator[Target]:
             raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
         for name in parser.sections():
             # By name: what the file holds may be a password.
-            yield Target(_safe(name), make_conninfo(service=name), service_file=str(file.resolve()))
+            yield Target(_safe(name), dsn.of_service(name), service_file=str(file.resolve()))
 
 
 def _safe(name: str) -> str:

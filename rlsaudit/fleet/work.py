@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from psycopg.conninfo import make_conninfo
-
 from rlsaudit.fleet.targets import Target
-from rlsaudit.source import dsn
-from rlsaudit.source.dsn import redact
+from rlsaudit.source.dsn import apart, redact
 
 _GRACE = 30.0
 """Seconds that a run has to write what it found, once it is told to end."""
@@ -78,7 +75,7 @@ def work(job: Job) -> Done:
 
 def _run(arguments: list[str], target: Target) -> tuple[int, str]:
     """(exit code, what it said); 3 when it was ended by the time limit or a signal."""
-    source, secret = _apart(target.source)
+    source, secret = apart(target.source)
     command = [sys.executable, "-m", "rlsaudit", *(source if one == target.source else one for one in arguments)]
     environment = {**os.environ, "NO_COLOR": "1", "CI": "1"}
     environment |= {"PGPASSWORD": secret} if secret else {}
@@ -107,15 +104,6 @@ def end_all() -> None:
     _ending.set()
     for process in tuple(_running):
         process.terminate()
-
-
-def _apart(source: str) -> tuple[str, str]:
-    """A connection string without its password, and the password: other users of a machine see arguments."""
-    if not dsn.looks_like_dsn(source):
-        return source, ""
-    given = dsn.parameters(source)
-    secret = given.pop("password", "")
-    return (make_conninfo(**given), secret) if secret else (source, "")
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str:

@@ -7,10 +7,13 @@ import re
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from rlsaudit.errors import NotTrustworthy
+from rlsaudit.errors import NotTrustworthy, UsageError
 
 _STATEMENT_TIMEOUT = "60s"
 _CONNECT_TIMEOUT = "10"
+_DATABASES = """
+    SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1
+"""
 
 # user:password@ of a URI, up to the last @: who forgets to encode a password forgets it for @, / and # too.
 _USERINFO = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/?#@'\"]*:)\S*(?=@)")
@@ -66,6 +69,36 @@ def parameters(dsn: str) -> dict[str, str]:
         # A password with a bare / or @ in it has become part of the port or the host.
         raise _unreadable()
     return given
+
+
+def apart(source: str) -> tuple[str, str]:
+    """A connection string without its password, and the password: other users of a machine see arguments.
+
+    What is no connection string comes back as it is.  Raises NotTrustworthy when libpq cannot read it.
+    """
+    if not looks_like_dsn(source):
+        return source, ""
+    given = parameters(source)
+    secret = given.pop("password", "")
+    return (make_conninfo(**given), secret) if secret else (source, "")
+
+
+def of_service(name: str) -> str:
+    """The connection string that names a libpq service."""
+    return make_conninfo(service=name)
+
+
+def databases(source: str, query: str = "") -> list[tuple[str, str]]:
+    """Name and connection string of each database that ``query`` names: by default all that take connections.
+
+    Raises NotTrustworthy when the connection fails, UsageError when the query does.
+    """
+    with connect(source) as connection:
+        try:
+            names = [str(row[0]) for row in connection.execute((query or _DATABASES).encode()).fetchall()]
+        except (psycopg.Error, IndexError) as error:
+            raise UsageError(f"--query: {' '.join(str(error).split())}") from error
+    return [(name, make_conninfo(source, dbname=name)) for name in names]
 
 
 def _unreadable() -> NotTrustworthy:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlsaudit.errors import UsageError
 
+_INCLUDES = re.compile(r"^\s*\\(?:i(?P<relative>r)?|include(?P<long>_relative)?)\s+(?P<name>[^\n]+)", re.MULTILINE)
 _WIDE = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))
 
 
@@ -69,3 +72,21 @@ def included(name: str, by: SqlFile, *, relative: bool) -> SqlFile:
     if found is None:
         raise UsageError(f"\\i {name}: no such file under {root}")
     return read(found, by.root)
+
+
+def with_included(path: Path) -> tuple[Path, ...]:
+    """An SQL file and every file that it may include; what cannot be read is left out."""
+    known: dict[Path, None] = {}
+
+    def follow(file: SqlFile) -> None:
+        if file.path is None or file.path in known:
+            return
+        known[file.path] = None
+        for found in _INCLUDES.finditer(file.text):
+            name, relative = found["name"].strip().strip("'\""), bool(found["relative"] or found["long"])
+            with suppress(UsageError):
+                follow(included(name, file, relative=relative))
+
+    with suppress(UsageError):
+        follow(read(path))
+    return tuple(known) or (path,)

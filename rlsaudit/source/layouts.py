@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
 from configparser import Error as BadConfiguration
 from dataclasses import dataclass
+from os.path import commonpath
 from pathlib import Path
 
 from rlsaudit.errors import UsageError
@@ -43,6 +44,10 @@ _MARKS = (
     (re.compile(r"^---- create above / drop below ----", re.MULTILINE), "tern"),
 )
 _CHANGE = re.compile(r"(?P<name>[^\s@%#\[][^\s@]*)(?:\s+\[[^]]*\])?(?:\s|\Z)")
+_PROGRAM = re.compile(
+    r"(?:\d+[\w.-]*|V\d[\w.]*__.*|m\d{6,}_.*)\.(?:go|java|kt|scala|js|ts|mjs|cjs|py|rb|php|exs|cs)\Z", re.IGNORECASE
+)
+"""A migration that is a program: it builds part of the schema, and cannot be run here."""
 _READ = 4096
 
 
@@ -73,6 +78,35 @@ def recognise(directory: Path) -> Layout:
     return _ordered(directory)
 
 
+def passed_over(source: Path, layout: Layout) -> tuple[Path, ...]:
+    """What looks as if it built part of the schema too, and is not run: programs among the migrations, SQL that the
+    layout does not name, and other places inside ``source`` where tools keep migrations."""
+    if any(layout.paths == (source / name,) for name in _WHOLE):
+        return ()  # the state that all migrations lead to
+    # A project of sqitch holds SQL of all kinds; its scripts have a directory of their own.
+    scripts = Path(commonpath([path.parent for path in layout.paths]))
+    ran, directory = set(layout.paths), scripts if layout.name == "sqitch" else layout.directory
+    beside = [path for path in _forward(directory) if path not in ran and not _CALLBACK.match(path.name)]
+    programs = [
+        path for path in sorted(directory.rglob("*")) if _PROGRAM.match(path.name) and not _skipped(path, directory)
+    ]
+    places = [source / name for name in _PLACES if (source / name) != layout.directory]
+    apart = [place for place in places if not any(path.is_relative_to(place) for path in ran) and _forward(place)]
+    return tuple(dict.fromkeys((*(path for path in beside if not _superseded(path, layout)), *programs, *apart)))
+
+
+def _superseded(path: Path, layout: Layout) -> bool:
+    """Older versions of Flyway for which the newest baseline stands."""
+    return layout.name == "Flyway" and _FLYWAY.match(path.name) is not None
+
+
+def _skipped(path: Path, directory: Path) -> bool:
+    """Whether it lies where nobody keeps migrations, or undoes them."""
+    parents = path.relative_to(directory).parts[:-1]
+    hidden = any(part.startswith(".") or part == "node_modules" for part in parents)
+    return hidden or not path.is_file() or bool(_UNDO_DIRECTORIES.intersection(parents))
+
+
 def _ordered(directory: Path) -> Layout:
     found = _forward(directory)
     if not found:
@@ -90,12 +124,7 @@ def _forward(directory: Path) -> list[Path]:
     """The SQL files below, without what undoes, in order of their versions."""
     if not directory.is_dir():
         return []
-    found: list[Path] = []
-    for path in directory.rglob("*.[sS][qQ][lL]"):
-        parents = path.relative_to(directory).parts[:-1]
-        hidden = any(part.startswith(".") or part == "node_modules" for part in parents)
-        if path.is_file() and not hidden and not _UNDO_DIRECTORIES.intersection(parents):
-            found.append(path)
+    found = [path for path in directory.rglob("*.[sS][qQ][lL]") if not _skipped(path, directory)]
     forward = [path for path in found if not _UNDO_FILE.search(path.name)]
     does = {path for path in forward if not _UNDO_PAIR.search(path.name)}
     forward = [path for path in forward if path in does or not any(_undoes(path, other) for other in does)]

@@ -10,8 +10,10 @@ from rlsaudit.errors import UsageError
 from rlsaudit.source import migrations
 from rlsaudit.source.dsn import looks_like_dsn, redact
 from rlsaudit.source.files import SqlFile, decode, read
-from rlsaudit.source.layouts import recognise
+from rlsaudit.source.layouts import passed_over, recognise
 
+_NAMED = 5
+"""Files that a sentence names."""
 Kind = Literal["file", "directory", "stdin", "dsn", "snapshot"]
 
 
@@ -64,4 +66,7 @@ def layout(source: str) -> str:
     first, last = (path.relative_to(found.directory) for path in (found.paths[0], found.paths[-1]))
     count = len(found.paths)
     run = f"1 file was run, {first}" if count == 1 else f"{count} files were run, {first} first and {last} last"
-    return f"The migrations were read as {found.name}: {run}."
+    left = [path.relative_to(source).as_posix() for path in passed_over(Path(source), found)]
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    missed = f" Not run, though it may belong to the schema: {', '.join(left[:_NAMED])}{more}." if left else ""
+    return f"The migrations were read as {found.name}: {run}.{missed}"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rlsaudit.config import load
+from rlsaudit.options import Options
 from rlsaudit.probe.ground import oracle
 from rlsaudit.report import Report
-from rlsaudit.scan import Options, scan
+from rlsaudit.scan import scan
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared
 

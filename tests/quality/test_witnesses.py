@@ -9,13 +9,14 @@ import pytest
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.cells import doubts_of
 from rlsaudit.doubt import Doubt
+from rlsaudit.options import Options
 from rlsaudit.probe import doubting
 from rlsaudit.probe.attacks import workload
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.probe.run import probe
 from rlsaudit.prove.prove import prove
-from rlsaudit.scan import Options, scan
+from rlsaudit.scan import scan
 
 _OWN = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::int"
 _ME = "NULLIF(current_setting('app.user_id', true), '')::int"

@@ -121,6 +121,27 @@ def test_layouts_of_tools(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["1_a.sql", "2_b.go", "3_c.sql"], "2_b.go"),
+        (["V1__a.sql", "V2__b.java"], "V2__b.java"),
+        (["migrations/1_a.sql", "supabase/migrations/1_b.sql"], "migrations"),
+        (["prisma/migrations/migration_lock.toml", "prisma/migrations/1_a/migration.sql", "prisma/migrations/1_a/b.sql"],
+         "prisma/migrations/1_a/b.sql"),
+        (["1_a.sql", "2_b.py", "3.py", "4_c.rb", "5_c.rb", "6_d.js", "7_d.js", "8_e.js"], "6_d.js and 2 more"),
+        (["1_a.sql", "main.go", "node_modules/1_a.js", "down/1_a.js", "README.md"], ""),
+        (["V1__old.sql", "B2__all.sql", "V3__a.sql", "U3__a.sql", "afterClean.sql"], ""),
+        (["db/structure.sql", "db/migrate/20200101_a.rb"], ""),
+    ],
+)  # fmt: skip
+def test_what_may_build_the_schema_too_and_is_not_run_is_told(tmp_path: Path, files: list[str], told: str) -> None:
+    tree(tmp_path, *files)
+    said = layout(str(tmp_path))
+    assert ("Not run, though it may belong to the schema: " in said) == bool(told)
+    assert told in said
+
+
+@pytest.mark.parametrize(
     ("mark", "name"),
     [
         ("-- +goose Up", "goose"),
