@@ -117,8 +117,8 @@ def _load(cursor: Cursor) -> Catalog:
     server = _server(cursor)
     dialect = queries.dialect(server.version_num)
     extensions = _rows(cursor, queries.EXTENSIONS)
-    relations = _relations(cursor, {oid: name for name, _, _, members, _ in extensions for oid in members})
-    functions = _functions(cursor, {oid: name for name, _, _, _, members in extensions for oid in members})
+    relations = _relations(cursor, {oid: name for name, _, _, _, members, _ in extensions for oid in members})
+    functions = _functions(cursor, {oid: name for name, _, _, _, _, members in extensions for oid in members})
     policies = _policies(cursor)
     constraints = tuple(_constraint(row) for row in _rows(cursor, dialect.constraints))
     indexes = tuple(_index(row) for row in _rows(cursor, queries.INDEXES))
@@ -143,7 +143,7 @@ def _load(cursor: Cursor) -> Catalog:
         default_privileges=tuple(DefaultPrivilege(*row) for row in _rows(cursor, queries.DEFAULT_PRIVILEGES)),
         publications=publications,
         collations=tuple(Collation(*row) for row in _rows(cursor, queries.COLLATIONS)),
-        extensions=tuple(Extension(*row[:3]) for row in extensions),
+        extensions=tuple(Extension(*row[:4]) for row in extensions),
         extended_statistics=tuple(ExtendedStatistics(*row) for row in _rows(cursor, queries.EXTENDED_STATISTICS)),
         settings=tuple(_setting(row) for row in _rows(cursor, queries.SETTINGS_OF_ROLES)),
         foreign_servers=tuple(_foreign_server(row) for row in _rows(cursor, queries.FOREIGN_SERVERS)),

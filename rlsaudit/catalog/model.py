@@ -422,6 +422,8 @@ class Extension:
     name: str
     version: str
     schema: str
+    trusted: bool | None = None
+    """Whether who is no superuser may install it: it gives nobody access to what they could not reach; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

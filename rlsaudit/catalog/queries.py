@@ -304,6 +304,8 @@ FROM pg_catalog.pg_publication p ORDER BY p.pubname
 
 EXTENSIONS: LiteralString = """
 SELECT e.extname, e.extversion, n.nspname,
+       (SELECT v.trusted FROM pg_catalog.pg_available_extension_versions v
+        WHERE v.name = e.extname AND v.version = e.extversion),
        ARRAY(SELECT d.objid FROM pg_catalog.pg_depend d
              WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
                AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass),

@@ -22,7 +22,7 @@ Names = Mapping[str, Mapping[int, str]]
 
 # Fields that say nothing about the meaning of a schema; fields that hold OIDs: of what, or which field says.
 _MEANINGLESS = {"oid", "type_oid", "return_type", "estimated_rows", "using_tree", "check_tree", "body_tree"} | {
-    "query_tree", "default_tree", "expressions_tree", "predicate_tree", "tree", "filter_trees",
+    "query_tree", "trusted", "default_tree", "expressions_tree", "predicate_tree", "tree", "filter_trees",
 }  # fmt: skip
 _REFERENCES = {
     **dict.fromkeys(("owner", "role", "roles", "member", "grantee", "creator"), "role"),

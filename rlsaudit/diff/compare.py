@@ -19,6 +19,7 @@ from rlsaudit.report import Report
 
 CellName = tuple[str, str, str]
 _LEVELS: Mapping[Severity, Level] = {"critical": "dangerous", "high": "dangerous", "medium": "review"}
+_CALLED_BY_THE_SERVER = frozenset({"trigger", "event_trigger", "fdw_handler", "language_handler", "index_am_handler"})
 _SUMMARIES = ("new relation", "changed")
 
 
@@ -45,6 +46,7 @@ def differences(base: Looked, head: Looked, changes: Changes) -> tuple[Change, .
     cells = [*_cells(base, head, changes), *_relations(base, head, changes), *_functions(head, changes)]
     found += role_paths(base.side, head.side, changes)
     found += _common(head, changes)
+    found += _extensions(base.side, head.side)
     found += (one for one in _grouped(cells) if one.kind not in _SUMMARIES or not _told_of(one, told, cells))
     return tuple(sorted(found, key=order))
 
@@ -257,6 +259,24 @@ def _common(head: Looked, changes: Changes) -> Iterator[Change]:
         detail = "Every tenant relation was attacked again." if head.probed else "Nothing was attacked again."
         level: Level = "note" if head.probed else "review"
         yield Change("changed", level, "every relation", f"{what[0].upper()}{what[1:]} changed", detail)
+
+
+def _extensions(base: Side, head: Side) -> Iterator[Change]:
+    """New extensions that may reach beyond what their caller may touch, as dblink does, and that application roles may use.
+
+    PostgreSQL manual, 36.17.1: a trusted extension gives nobody access to what they could not reach.
+    """
+    known = {one.name for one in base.catalog.extensions}
+    for one in head.catalog.extensions:
+        if one.name in known or one.trusted is not False:
+            continue
+        own = [f for f in head.catalog.functions if f.extension == one.name and f.returns not in _CALLED_BY_THE_SERVER]
+        roles = [r.name for r in head.tenancy.roles if any(head.visibility.may_execute(r.oid, f) for f in own)]
+        if roles:
+            detail = "It is not trusted: who calls its functions may reach what row security does not guard."
+            yield Change(
+                "new role path", "review", f"extension {one.name}", "New extension", detail, roles=tuple(roles)
+            )
 
 
 def _guards(side: Side, relation: Relation) -> set[tuple[str, str]]:

@@ -244,6 +244,7 @@ PATHS = {
     "ALTER ROLE c_dba LOGIN;": ("role c_dba", "LOGIN given to a role with BYPASSRLS", "dangerous"),
     "GRANT INSERT ON notes TO c_export;": ("public.notes", "Privilege granted", "review"),
     "CREATE PUBLICATION feed FOR TABLE notes;": ("publication feed", "Tenant data published", "review"),
+    "CREATE EXTENSION dblink;": ("extension dblink", "New extension", "review"),
     "GRANT c_dba TO c_help;": ("role c_help", "Member of c_dba", "dangerous"),
     "CREATE ROLE nightly LOGIN IN ROLE c_dba;": ("role nightly", "Member of c_dba", "dangerous"),
     "ALTER TABLE notes OWNER TO c_app;": ("public.notes", "Owned by an application role", "review"),
@@ -262,6 +263,14 @@ def test_new_ways_past_row_security_are_told(rlsaudit: Run, tmp_path: Path, stat
     found = {(one["object"], one["title"], one["level"]) for one in _changes(ran.output)}
     assert PATHS[statement] in found
     assert ran.code == (1 if PATHS[statement][2] == "dangerous" else 0)
+
+
+@pytest.mark.parametrize("harmless", ["hstore", "moddatetime"])
+def test_new_extensions_that_give_no_way_are_none(rlsaudit: Run, tmp_path: Path, harmless: str) -> None:
+    """Trusted ones, and those whose functions only the server calls."""
+    (tmp_path / "base.sql").write_text(TABLES + POLICIES)
+    (tmp_path / "head.sql").write_text(f"{TABLES}{POLICIES}CREATE EXTENSION {harmless};")
+    assert rlsaudit("diff", "base.sql", "head.sql", "-q", "--no-probe").output.startswith("SAFE")
 
 
 GUARDED = """CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
