@@ -23,10 +23,13 @@ from rlsaudit.probe.judging.telling import Told
 from rlsaudit.probe.ledger import Ledger, session_of
 from rlsaudit.probe.parallel import jobs_for
 from rlsaudit.probe.replay.script import SCHEMA_FILE, SeedRow, Stage, script
-from rlsaudit.probe.replay.shrink import Trying, shrink_rows, shrink_worlds
+from rlsaudit.probe.replay.shrink import Trying, of_worlds, shrink_rows, shrink_worlds
 from rlsaudit.probe.replay.shrink_visits import shrink_visits
 from rlsaudit.probe.replay.worlds import two_worlds
 from rlsaudit.probe.result import Progress, Scratch
+
+_WITHOUT_SERVER = 2
+"""What psql ends with when its connection went bad, or a script's own could not be had."""
 
 
 def spoilt(server: Scratch, bare: str, arena: Arena, ledger: Ledger) -> None:
@@ -82,16 +85,20 @@ def replayed(  # noqa: PLR0917
                     kept = _shrunk_visits(server, source, visited, arena, stage, one.leak, kept)
                 text = script(stage, one.leak, kept)
             waiting.append((one, text, pool.submit(confirm, server, text, schema)))
-        return [_once_more(server, stage, one, text, shown.result(), rows, schema) for one, text, shown in waiting]
+        return [
+            (one, text, True) if shown.result() else _once_more(server, stage, one, text, rows, replaced, schema)
+            for one, text, shown in waiting
+        ]
 
 
 def _once_more(
-    server: Scratch, stage: Stage, one: Told, text: str, shown: bool, rows: Sequence[SeedRow], schema: str
+    server: Scratch, stage: Stage, one: Told, text: str, rows: Sequence[SeedRow], replaced: Sequence[SeedRow], schema: str
 ) -> tuple[Told, str, bool]:  # fmt: skip
     """What does not show again with the fewest rows is run with all of them, before it is called unstable."""
-    if shown or one.leak.world:
-        return one, text, shown
-    whole = script(stage, one.leak, _needed(one.leak, rows))
+    if one.leak.world:
+        whole = two_worlds(stage, one.leak, *of_worlds(one.leak, rows, replaced))
+    else:
+        whole = script(stage, one.leak, _needed(one.leak, rows))
     return (one, whole, True) if confirm(server, whole, schema) else (one, text, False)
 
 
@@ -117,7 +124,11 @@ def confirm(server: Scratch, text: str, schema: str, timeout: float = 60) -> boo
 
 def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) -> str:
     """What psql prints for a replay script whose ``schema.sql`` is ``schema``."""
-    _, output = server.run_psql("postgres", text.replace(f"\\ir {SCHEMA_FILE}", schema, 1), timeout=timeout)
+    whole = text.replace(f"\\ir {SCHEMA_FILE}", schema, 1)
+    code, output = server.run_psql("postgres", whole, timeout=timeout)
+    if code == _WITHOUT_SERVER:
+        server.await_back()
+        _, output = server.run_psql("postgres", whole, timeout=timeout)
     return output
 
 

@@ -14,7 +14,7 @@ from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import Copy, text
 from rlsaudit.probe.ground.world import SHARED
 from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, put
-from rlsaudit.probe.replay.worlds import differs
+from rlsaudit.probe.replay.worlds import Outcome, outcomes
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -145,18 +145,17 @@ def shrink_worlds(
     connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
 ) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
     """Of an interference: the fewest rows for both worlds, for the first only, for the second only."""
-    common = tuple(one for one in rows if one.owner in (leak.actor, SHARED))
-    second = tuple(one for one in rows if one.owner not in (leak.actor, SHARED))
-    first = tuple(one for one in replaced if one.owner not in (leak.actor, SHARED)) if leak.world == "replaced" else ()
+    common, first, second = of_worlds(leak, rows, replaced)
+    whole = _seen(connection, stage, leak, common, first, second)
+    if whole is None or whole[0] == whole[1]:
+        return common, first, second
+    ended = [one.sqlstate for one in whole]
 
     def fails(kept: Sequence[SeedRow], one: Sequence[SeedRow], other: Sequence[SeedRow]) -> bool:
-        try:
-            return differs(connection, stage, leak, kept, one, other)
-        except psycopg.Error:
-            return False  # rows that cannot stand without those that were left out
+        """Differs in the same way: which of two errors comes first hangs on the order in which constraints were made."""
+        seen = _seen(connection, stage, leak, kept, one, other)
+        return seen is not None and seen[0] != seen[1] and [each.sqlstate for each in seen] == ended
 
-    if not fails(common, first, second):
-        return common, first, second
     if first and len(first) == len(second):  # the same rows in both worlds, in the same order, with other values
         pairs = minimal(
             tuple(zip(first, second, strict=True)),
@@ -167,6 +166,27 @@ def shrink_worlds(
         second = minimal(second, lambda subset: fails(common, first, subset))
     common = minimal(common, lambda subset: fails(subset, first, second))
     return common, first, second
+
+
+def of_worlds(
+    leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
+) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
+    """Rows for both worlds, for the first only, for the second only."""
+    common = tuple(one for one in rows if one.owner in (leak.actor, SHARED))
+    second = tuple(one for one in rows if one.owner not in (leak.actor, SHARED))
+    first = tuple(one for one in replaced if one.owner not in (leak.actor, SHARED)) if leak.world == "replaced" else ()
+    return common, first, second
+
+
+def _seen(
+    connection: Connection, stage: Stage, leak: Leak, common: Sequence[SeedRow], first: Sequence[SeedRow],
+    second: Sequence[SeedRow],
+) -> tuple[Outcome, Outcome] | None:  # fmt: skip
+    """None where rows cannot stand without those that were left out."""
+    try:
+        return outcomes(connection, stage, leak, common, first, second)
+    except psycopg.Error:
+        return None
 
 
 def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[SeedRow, ...]:

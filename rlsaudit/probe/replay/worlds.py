@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -12,6 +13,14 @@ from rlsaudit.probe.ground.statement_text import text
 from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, gathering, put, role_settings, statements
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class Outcome(NamedTuple):
+    """What a program shows in one world."""
+
+    sqlstate: str
+    """Of the error it ended in; else empty."""
+    seen: tuple[object, ...]
 
 
 def two_worlds(
@@ -89,15 +98,15 @@ def observing(leak: Leak) -> tuple[str, ...]:
     return (f"{counted} FROM ({leak.shown}) AS x",)
 
 
-def differs(
+def outcomes(
     connection: Connection, stage: Stage, leak: Leak, common: Sequence[SeedRow], first: Sequence[SeedRow],
     second: Sequence[SeedRow],
-) -> bool:  # fmt: skip
-    """Whether the outcome differs between the two worlds, each built in a transaction that is rolled back."""
-    return _outcome(connection, stage, leak, (*common, *first)) != _outcome(connection, stage, leak, (*common, *second))
+) -> tuple[Outcome, Outcome]:  # fmt: skip
+    """What is observed in each of the two worlds, each built in a transaction that is rolled back."""
+    return _outcome(connection, stage, leak, (*common, *first)), _outcome(connection, stage, leak, (*common, *second))
 
 
-def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> tuple[object, ...]:
+def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> Outcome:
     with connection.transaction(force_rollback=True):
         put(connection, stage, rows)
         role = text(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(leak.role)))
@@ -109,5 +118,5 @@ def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[Se
             seen = tuple(ran.fetchall()) if ran.description else ()
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except psycopg.Error as error:
-            return error.sqlstate, error.diag.message_primary
-        return seen, ran.rowcount
+            return Outcome(error.sqlstate or "", (error.diag.message_primary,))
+        return Outcome("", (seen, ran.rowcount))
