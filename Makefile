@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := build/peers
+SPLINTER ?= build/splinter.sql
+SPLINTER_VERSION ?= 55db5b1f28e58d816f7d9136eed87eabcd95868d
+SPLINTER_SOURCE := https://raw.githubusercontent.com/supabase/splinter/$(SPLINTER_VERSION)/splinter.sql
+PEERS_ASKED = --bin $(PEERS)/bin --splinter $(SPLINTER) --splinter-version $(SPLINTER_VERSION)
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,13 +47,17 @@ nightly: $(STAMP) ## The tests that are too long for a change, and 20,000 random
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m nightly
 	RLSAUDIT_SOUNDNESS_POLICIES=20000 RLSAUDIT_SOUNDNESS_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 -q tests/prove
 
-bench: $(STAMP) ## Time the audit of large catalogs against the raw queries
-	$(BIN)/python bench/audit_scale.py
+bench: $(STAMP) $(PEERS)/.installed ## Measure all beside its limits, other tools too, into docs/comparison.md (two to three hours; CASES=… adds cases)
+	$(BIN)/python bench/everything.py -- $(PEERS_ASKED) --page docs/comparison.md $(CASES)
 
-bench-peers: $(STAMP) ## Measure other tools on CASES (a directory of cases), with SPLINTER (its SQL file), into docs/comparison.md
-	$(PYTHON) -m venv build/peers
-	build/peers/bin/python -m pip install --quiet pgrls rlsautotest rlsgrid trespass-rls
-	$(BIN)/python bench/peers.py $(CASES) --bin build/peers/bin $(if $(SPLINTER),--splinter $(SPLINTER) --splinter-version $(SPLINTER_VERSION)) --page docs/comparison.md
+bench-quick: $(STAMP) ## Less of the same, in under five minutes; no other tools are installed for it
+	$(BIN)/python bench/everything.py --quick -- $(PEERS_ASKED)
+
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	for one in pgrls rlsautotest rlsgrid trespass-rls; do $(PEERS)/bin/python -m pip install --quiet $$one || echo "no $$one here"; done
+	test -f $(SPLINTER) || curl --fail --silent --show-error --location --output $(SPLINTER) $(SPLINTER_SOURCE) || echo "no splinter here"
+	@touch $@
 
 docs: $(STAMP) ## Write the generated pages of docs/
 	$(BIN)/python -m rlsaudit.docs docs
@@ -59,4 +68,4 @@ site: $(STAMP) ## Build docs/ as a site, build/site/index.html
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis rlsaudit-report
 
-.PHONY: help install demo demo-all test quick lint matrix nightly bench bench-peers docs site clean
+.PHONY: help install demo demo-all test quick lint matrix nightly bench bench-quick docs site clean

@@ -1,34 +1,37 @@
-"""How other tools do on a directory of cases whose truth is known: found, noise and time, written into docs/comparison.md.
+"""How other tools do where the truth is known: found, noise and time, written into docs/comparison.md.
 
-    python bench/peers.py CASES --bin build/peers/bin --splinter splinter.sql --page docs/comparison.md
+    python bench/peers.py --bin build/peers/bin --splinter build/splinter.sql --page docs/comparison.md
+    python bench/peers.py CASES …              also on a directory of cases, as ground_truth.py reads them
 
-The cases are those of ground_truth.py.  Every tool gets the same: nothing but the schema, loaded into a database of
-its own or as a file, and the names of its schemas.  What reads only a catalog runs on every case, what attacks on a
-random sample.  A vulnerable case is found when a finding of medium severity or worse (of any, where the case is one of
-low severity) names an object at fault, the application role or the owner; a safe one is noise when such a finding is
-about anything in it.  A warning counts as medium.  Tools that are not installed in --bin are left out.
+Measured are the cases of own_cases.py, its generated database, and CASES.  Every tool gets the same: nothing but the
+schema, loaded into a database of its own or as a file, and the names of its schemas.  What reads only a catalog runs on
+every case, what attacks on a random sample.  A vulnerable case is found when a finding of medium severity or worse (of
+any, where the case is one of low severity) names an object at fault, the application role or the owner; a safe one is
+noise when such a finding is about anything in it.  A warning counts as medium.  In the generated database a leak is found
+when such a finding names an object at fault, and a sound table is noise when one names it and nothing that is at fault.
+A tool that is not installed in --bin has a row that says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import re
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import own_cases
 import psycopg
-from ground_truth import Case, Found, Outcome, cases, evidence, sarif
+from ground_truth import Case, Found, Outcome, cases
+from measure import Figure, asked, at_least, at_most, processor, tell
+from peer_tools import TOOLS, Setting, Tool
 from tabulate import tabulate
 
 from rlsaudit import __version__
@@ -37,148 +40,12 @@ from rlsaudit.source.files import read
 from rlsaudit.source.load import load_sql
 from rlsaudit.source.server import ScratchServer
 
-BEGIN, END = "<!-- measured by `make bench-peers` -->", "<!-- end of what is measured -->"
-LEVELS = {"ERROR": "high", "WARN": "medium", "INFO": "info"}
+BEGIN, END = "<!-- measured by `make bench`: {} -->", "<!-- end of {} -->"
+SECTIONS = ("own cases", "generated database", "other cases")
+MISSING = "not installed"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a tool is given: a database with the schema of the case, the same as a file, a place to write to."""
-
-    schema: Path
-    schemas: tuple[str, ...]
-    dsn: str
-    place: Path
-    programs: Path
-    splinter: Path | None
-
-    def run(self, *command: str | Path) -> str:
-        """Standard output of ``command``; raises RuntimeError when it says nothing at all."""
-        environment = {**os.environ, "DATABASE_URL": self.dsn, "NO_COLOR": "1"}
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=self.place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if not done.stdout and done.returncode:
-            raise RuntimeError(done.stderr[-300:])
-        return done.stdout
-
-
-@dataclass(frozen=True)
-class Tool:
-    name: str
-    look: Callable[[Setting], Iterator[Found]]
-    program: str
-    """Name in the --bin directory; empty for rlsaudit itself, a file's name for SQL."""
-    attacks: bool = False
-
-
-def rlsaudit_audit(given: Setting) -> Iterator[Found]:
-    return rlsaudit(given, "audit", given.dsn)
-
-
-def rlsaudit_scan(given: Setting) -> Iterator[Found]:
-    return rlsaudit(given, "scan", str(given.schema))
-
-
-def rlsaudit(given: Setting, command: str, source: str) -> Iterator[Found]:
-    out = given.place / "report"
-    given.run(sys.executable, "-m", "rlsaudit", command, source, "--output-dir", out, "--format", "json", "--quiet")
-    yield from evidence((out / "evidence.json").read_text())
-
-
-def pgrls_lint(given: Setting) -> Iterator[Found]:
-    told = given.run(
-        given.programs / "pgrls", "lint", "--database-url", given.dsn, "--schemas", ",".join(given.schemas),
-        "--format", "json",
-    )  # fmt: skip
-    for one in json.loads(told)["violations"]:
-        if not one["rule_id"].startswith(("PERF", "HYG")):
-            level = {"error": "high", "warning": "medium"}.get(one["severity"], "info")
-            yield Found(level, one["location"], one["message"], one["rule_id"])
-
-
-def pgrls_verify(given: Setting) -> Iterator[Found]:
-    for mode in ("cross-tenant", "write"):
-        told = given.run(
-            given.programs / "pgrls", "verify", "--database-url", given.dsn, "--schemas", ",".join(given.schemas),
-            "--mode", mode, "--format", "json",
-        )  # fmt: skip
-        for one in json.loads(told)["tables"]:
-            if one["verdict"] == "leak":
-                yield Found("high", one["table"], f"{mode} leak", mode)
-
-
-def trespass(given: Setting) -> Iterator[Found]:
-    return sarif(given.run(given.programs / "trespass", "check", "--format", "sarif", given.schema))
-
-
-def splinter(given: Setting) -> Iterator[Found]:
-    """Its queries, with the roles and the setting of the platform that they ask for."""
-    assert given.splinter is not None
-    with psycopg.connect(given.dsn, autocommit=True) as connection:
-        for role in ("anon", "authenticated", "service_role"):
-            connection.execute(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN END $$")
-        connection.execute("SELECT set_config('pgrst.db_schemas', %s, false)", (",".join(given.schemas),))
-        queries = re.sub(r"\A\s*set local [^;]*;", "", given.splinter.read_text())
-        connection.execute("SET search_path = ''")
-        found = connection.execute(queries.encode()).fetchall()
-    for name, _, level, _, categories, _, detail, *_ in found:
-        if "SECURITY" in categories:
-            yield Found(LEVELS[level], detail, detail, name)
-
-
-def rlsautotest(given: Setting) -> Iterator[Found]:
-    for schema in given.schemas:
-        out = given.place / f"{schema}.json"
-        given.run(
-            given.programs / "rlsautotest", "--db-url", given.dsn, "--schema", schema, "--report", "--no-fail",
-            "--report-json", out,
-        )  # fmt: skip
-        told = json.loads(out.read_text()) if out.exists() else {"tables": [], "bypass_surfaces": []}
-        for table in told["tables"]:
-            cells = [cell for command in table.get("idgrid", {}).values() for cell in command.values()]
-            if (
-                table.get("exposed")
-                or any(not cell["exp"] and not cell["pass"] for cell in cells)
-                or table.get("leak_cells")
-            ):
-                yield Found("high", f"{schema}.{table['table']}", "a command that should be denied is not")
-        for one in told["bypass_surfaces"]:
-            level = str(one.get("severity", "high")).lower()
-            yield Found(level if level in SEVERITIES else "info", json.dumps(one), json.dumps(one))
-
-
-def rlsgrid(given: Setting) -> Iterator[Found]:
-    given.run(given.programs / "rlsgrid", "init", "--from-db", "--force")
-    config = given.place / "rlsgrid.toml"
-    config.write_text(
-        re.sub(r"schema_search_path = .*", f"schema_search_path = {json.dumps(given.schemas)}", config.read_text())
-    )
-    out = given.place / "rlsgrid.sarif"
-    given.run(given.programs / "rlsgrid", "check", "--json", "--sarif-out", out)
-    for one in sarif(out.read_text()):
-        yield replace(one, severity="high")
-
-
-TOOLS = (
-    Tool("rlsaudit audit", rlsaudit_audit, ""),
-    Tool("rlsaudit scan", rlsaudit_scan, "", attacks=True),
-    Tool("pgrls lint, security rules", pgrls_lint, "pgrls"),
-    Tool("pgrls verify, cross-tenant and write", pgrls_verify, "pgrls"),
-    Tool("trespass", trespass, "trespass"),
-    Tool("rlsautotest", rlsautotest, "rlsautotest", attacks=True),
-    Tool("rlsgrid", rlsgrid, "rlsgrid", attacks=True),
-    Tool("splinter, security queries", splinter, "splinter.sql"),
-)
-
-
-def measured(case: Case, tools: list[Tool], arguments: argparse.Namespace) -> Iterator[tuple[Tool, Outcome]]:
+def measured(case: Case, tools: Sequence[Tool], arguments: argparse.Namespace) -> Iterator[tuple[Tool, Outcome]]:
     """Each tool on one case, on a server of its own so that no other case's roles are in sight."""
     with ScratchServer(arguments.pg_bin) as server:
         server.create_database("case")
@@ -203,21 +70,13 @@ def measured(case: Case, tools: list[Tool], arguments: argparse.Namespace) -> It
 
 
 def one(case: Case, tool: Tool, given: Setting, server: ScratchServer) -> Outcome:
-    begun = spent(server)
+    begun = processor(server)
     try:
         found, error = tuple(tool.look(given)), ""
     except Exception as failed:  # noqa: BLE001 - a tool that fails on a case is a figure of the table
         found, error = (), f"{type(failed).__name__}: {' '.join(str(failed).split())[:200]}"
     time.sleep(0.2)  # a session of the server ends a little after its client
-    return Outcome(case, found, spent(server) - begun, error)
-
-
-def spent(server: ScratchServer) -> float:
-    """CPU seconds of all processes that have ended: those that we started, and the sessions of the server."""
-    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
-    postmaster = (server.directory / "data" / "postmaster.pid").read_text().split()[0]
-    theirs = Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2].split()[11:15]
-    return ours.ru_utime + ours.ru_stime + sum(map(int, theirs)) / os.sysconf("SC_CLK_TCK")
+    return Outcome(case, found, processor(server) - begun, error)
 
 
 def is_found(outcome: Outcome) -> bool:
@@ -227,34 +86,63 @@ def is_found(outcome: Outcome) -> bool:
     return bool(replace(outcome, case=replace(outcome.case, told={**told, "severity": level})).hits)
 
 
+def installed(tool: Tool, arguments: argparse.Namespace) -> bool:
+    if tool.program == "splinter.sql":
+        return bool(arguments.splinter and arguments.splinter.is_file())
+    return not tool.program or (arguments.bin / tool.program).exists()
+
+
 def version(tool: Tool, arguments: argparse.Namespace) -> str:
     if not tool.program:
         return __version__
-    if tool.name.startswith("splinter"):
-        return str(arguments.splinter_version)
-    asked = "from importlib.metadata import version; import sys; sys.stdout.write(version(sys.argv[1]))"
+    if tool.program == "splinter.sql":
+        return str(arguments.splinter_version)[:7]
+    asks = "from importlib.metadata import version; import sys; sys.stdout.write(version(sys.argv[1]))"
     name = {"trespass": "trespass-rls"}.get(tool.program, tool.program)
-    command = [arguments.bin / "python", "-c", asked, name]
+    command = [arguments.bin / "python", "-c", asks, name]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def table(outcomes: dict[str, list[Outcome]], tools: list[Tool], arguments: argparse.Namespace) -> str:
-    rows = []
-    for tool in tools:
+def on_cases(found: list[Case], arguments: argparse.Namespace) -> tuple[str, list[Figure]]:
+    """The table of a directory of cases."""
+    picked = {c.name for c in random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))}
+    outcomes: dict[str, list[Outcome]] = {tool.name: [] for tool in arguments.tools}
+    for number, case in enumerate(found, 1):
+        asked_here = [t for t in arguments.there if not t.attacks or case.name in picked]
+        for tool, outcome in measured(case, asked_here, arguments):
+            outcomes[tool.name].append(outcome)
+            said = "found" if case.vulnerable and is_found(outcome) else "noise" if outcome.noise else ""
+            print(f"{number}/{len(found)} {case.name} {tool.name}: {outcome.error or said}", file=sys.stderr)
+    rows, figures = [], []
+    for tool in arguments.tools:
         # What is wrong only in how an application uses a right schema is not asked of a tool that reads the schema.
         made = outcomes[tool.name]
         bad = [o for o in made if o.case.vulnerable and (tool.attacks or not o.case.told.get("schema_clean"))]
         good = [o for o in made if not o.case.vulnerable]
+        if not made:
+            rows.append((tool.name, MISSING, *("–",) * 4))
+            continue
+        hits, noisy, failed = (
+            sum(map(is_found, bad)),
+            sum(bool(o.noise) for o in good),
+            sum(bool(o.error) for o in made),
+        )
+        taken = max(statistics.median(o.seconds for o in made), 0.1)
         rows.append(
             (
                 tool.name,
                 version(tool, arguments),
-                f"{sum(map(is_found, bad))} of {len(bad)}",
-                f"{sum(bool(o.noise) for o in good)} of {len(good)}",
-                sum(bool(o.error) for o in made),
-                f"{max(statistics.median(o.seconds for o in made), 0.1):.1f} s",
+                f"{hits} of {len(bad)}",
+                f"{noisy} of {len(good)}",
+                failed,
+                f"{taken:.1f} s",
             )
         )
+        if not tool.program:
+            figures.append(Figure(f"{tool.name} on cases", f"{hits} of {len(bad)} found"))
+            figures.append(
+                at_most(f"{tool.name} on cases, safe ones with noise", noisy, 0, "{:.0f}", f" of {len(good)}")
+            )
     heads = (
         "tool",
         "version",
@@ -263,55 +151,107 @@ def table(outcomes: dict[str, list[Outcome]], tools: list[Tool], arguments: argp
         "failed",
         "median CPU time of a case",
     )
-    return str(tabulate(rows, heads, tablefmt="github"))
-
-
-def page(outcomes: dict[str, list[Outcome]], tools: list[Tool], arguments: argparse.Namespace) -> str:
-    whole, part = (max((len(outcomes[t.name]) for t in tools if t.attacks == a), default=0) for a in (False, True))
     about = (
-        f"Measured on {datetime.now(UTC):%d %B %Y}, PostgreSQL {arguments.server}: {whole} cases for what reads the schema, "
-        f"a random sample of {part} of them (seed {arguments.seed}) for what attacks."
+        f"{len(found)} cases for what reads the schema, a random sample of {len(picked)} of them (seed {arguments.seed}) "
+        "for what attacks"
     )
-    return f"{BEGIN}\n\n{about}\n\n{table(outcomes, tools, arguments)}\n\n{END}"
+    return _section(about, rows, heads, arguments), figures
+
+
+def on_generated(arguments: argparse.Namespace) -> tuple[str, list[Figure]]:
+    """The table of one database with many leaks among many sound tables."""
+    tables, leaks = (12, 5) if arguments.quick else (50, 15)
+    made = own_cases.generated(tables, leaks, arguments.seed)
+    rows, figures = [], []
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "schema.sql").write_text(made.script, encoding="utf-8")
+        case = Case("generated", Path(place), {"vulnerable": True, "severity": "medium", "objects": []})
+        outcomes = dict(measured(case, arguments.there, arguments))
+    for tool in arguments.tools:
+        if tool not in outcomes:
+            rows.append((tool.name, MISSING, *("–",) * 3))
+            continue
+        outcome = outcomes[tool]
+        print(f"generated {tool.name}: {outcome.error or f'{len(outcome.findings)} findings'}", file=sys.stderr)
+        found, noisy = judged(outcome.findings, made)
+        said = "failed" if outcome.error else f"{found} of {len(made.faulty)}"
+        rows.append(
+            (tool.name, version(tool, arguments), said, f"{noisy} of {len(made.sound)}", f"{outcome.seconds:.1f} s")
+        )
+        if not tool.program:
+            name = f"{tool.name} on a generated database"
+            figures.append(at_least(f"{name}, leaks found", found, len(made.faulty), "{:.0f}"))
+            figures.append(at_most(f"{name}, sound tables with noise", noisy, 0, "{:.0f}", f" of {len(made.sound)}"))
+    about = f"one generated database (seed {arguments.seed}) of {tables} tables and {len(made.faulty)} planted leaks"
+    heads = ("tool", "version", "leaks found", "sound tables with noise", "CPU time")
+    return _section(about, rows, heads, arguments), figures
+
+
+def judged(findings: Sequence[Found], made: own_cases.Generated) -> tuple[int, int]:
+    """(planted leaks that a finding names, sound tables that one is about)."""
+    faulty = frozenset[str]().union(*made.faulty)
+    found: set[str] = set()
+    noisy: set[str] = set()
+    for one_found in findings:
+        if one_found.check.startswith("RLS6") or SEVERITIES.index(one_found.severity) > SEVERITIES.index("medium"):
+            continue
+        words = set(re.findall(r"\w+", one_found.object)) & (faulty | made.sound)
+        words = words or set(re.findall(r"\w+", one_found.message))
+        found |= words & faulty
+        noisy |= set() if words & faulty else words & made.sound
+    return sum(bool(found & names) for names in made.faulty), len(noisy)
+
+
+def _section(about: str, rows: Sequence[Sequence[object]], heads: Sequence[str], arguments: argparse.Namespace) -> str:
+    when = f"Measured on {datetime.now(UTC):%d %B %Y}, PostgreSQL {arguments.server}: {about}."
+    return f"{when}\n\n{tabulate(rows, heads, tablefmt='github', disable_numparse=True)}"
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace one section of the page.  Raises ValueError when it has none of that name."""
+    begin, end, whole = BEGIN.format(name), END.format(name), page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(begin)
+    if end not in rest:
+        raise ValueError(f"{page}: no section {begin}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", type=Path)
-    parser.add_argument("--bin", type=Path, required=True, help="bin directory in which the tools are installed")
+    parser = asked(__doc__)
+    parser.add_argument("cases", type=Path, nargs="?")
+    parser.add_argument("--bin", type=Path, default=Path("build/peers/bin"), help="where the tools are installed")
     parser.add_argument("--splinter", type=Path, help="splinter.sql")
     parser.add_argument("--splinter-version", default="", help="its commit")
     parser.add_argument("--only", default="", help="regular expression on the names of cases")
     parser.add_argument("--tool", default="", help="regular expression on the names of tools")
     parser.add_argument("--sample", type=int, default=40, help="cases for what attacks")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--page", type=Path, help="page whose table is replaced")
+    parser.add_argument("--page", type=Path, help="page whose tables are replaced")
     parser.add_argument("--pg-bin", type=Path)
     arguments = parser.parse_args()
-    there = {"": True, "splinter.sql": arguments.splinter is not None}
-    tools = [
-        t for t in TOOLS if there.get(t.program, (arguments.bin / t.program).exists()) and re.search(arguments.tool, t.name)
-    ]  # fmt: skip
-    chosen = cases(arguments.cases, arguments.only)
-    if not chosen or not tools:
-        sys.exit(f"{arguments.cases}: no case.toml below it, or no tool")
-    picked = {c.name for c in random.Random(arguments.seed).sample(chosen, min(arguments.sample, len(chosen)))}
+    arguments.tools = [tool for tool in TOOLS if re.search(arguments.tool, tool.name)]
+    arguments.there = [tool for tool in arguments.tools if installed(tool, arguments)]
     with ScratchServer(arguments.pg_bin) as server:
         arguments.server = server.version
-    outcomes: dict[str, list[Outcome]] = {tool.name: [] for tool in tools}
-    for number, case in enumerate(chosen, 1):
-        for tool, outcome in measured(case, [t for t in tools if not t.attacks or case.name in picked], arguments):
-            outcomes[tool.name].append(outcome)
-            state = outcome.error or (
-                "found" if case.vulnerable and is_found(outcome) else "noise" if outcome.noise else ""
-            )
-            print(f"{number}/{len(chosen)} {case.name} {tool.name}: {state}", file=sys.stderr)
-    made = page(outcomes, tools, arguments)
-    print(made)
-    if arguments.page:
-        text = arguments.page.read_text(encoding="utf-8")
-        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-        arguments.page.write_text(f"{before}{made}{after}", encoding="utf-8")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as place:
+        own_cases.write(Path(place) / "cases")
+        own = cases(Path(place) / "cases", arguments.only)
+        if arguments.quick:
+            arguments.sample, own = 2, random.Random(arguments.seed).sample(own, 4)
+        parts = {"own cases": lambda: on_cases(own, arguments), "generated database": lambda: on_generated(arguments)}
+        if arguments.cases is not None:
+            others = cases(arguments.cases, arguments.only)
+            if not others:
+                sys.exit(f"{arguments.cases}: no case.toml below it")
+            parts["other cases"] = lambda: on_cases(others, arguments)
+        for name, part in parts.items():
+            text, more = part()
+            print(f"{text}\n")
+            figures += more
+            if arguments.page and not arguments.quick:
+                put(arguments.page, name, text)
+    tell(figures, arguments.figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much of a schema's tenant data the prover decides, and why it does not decide the rest.
 
-    python bench/prove_coverage.py [--pg-bin DIR] [--cells] SOURCE.sql …
+    python bench/prove_coverage.py [--pg-bin DIR] [--cells] [SOURCE.sql …]      default: the demo schemas
 
 A cell is a tenant relation × application role × command for which the role holds the privilege and row security binds
 it.  Printed per source: cells proven, refuted and unknown, with the reasons for unknown counted over all sources, and
@@ -9,7 +9,6 @@ the time that the proofs took (processor time).  ``--cells`` prints every cell.
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import statistics
@@ -20,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measure import Figure, asked, tell
 from psycopg import sql
 from tabulate import tabulate
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import COMMANDS, Catalog
 from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.demo import demos, path
 from rlsaudit.errors import RlsauditError
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.source.load import load_sql
@@ -94,8 +95,8 @@ def _cells(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+")
+    parser = asked(__doc__)
+    parser.add_argument("sources", nargs="*", default=[str(path(demo)) for demo in demos()])
     parser.add_argument("--pg-bin", type=Path)
     parser.add_argument("--cells", action="store_true")
     given = parser.parse_args()
@@ -113,6 +114,11 @@ def main() -> None:
     print("\n".join(failed))
     reasons = Counter(_NAME.sub("…", why) for one in found for _, verdict, why in one.cells if verdict == "unknown")
     print("\n".join(f"{count:6}  {why}" for why, count in reasons.most_common()))
+    verdicts = Counter(verdict for one in found for _, verdict, _ in one.cells)
+    decided = 100 * (verdicts.total() - verdicts["unknown"]) / max(1, verdicts.total())
+    tell(
+        [Figure(f"prove, {len(found)} schemas", f"{decided:.0f} % of {verdicts.total()} cells decided")], given.figures
+    )
 
 
 def table(found: list[Measured]) -> str:

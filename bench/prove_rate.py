@@ -5,12 +5,11 @@
 Each policy is that of a table of its own, FOR ALL, so that four questions are asked; the shapes are those of real
 schemas, from a plain comparison to a membership looked up.  ``z3`` is the time in which the solver decides one trivial
 goal for each question, in the same run.  ``median``, ``mean`` and ``p95`` are of all that is asked about a distinct
-policy.  All is processor time, in milliseconds.
+policy.  All is processor time, in milliseconds; the limit is 10 for each policy.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -20,8 +19,8 @@ from typing import Any
 
 import psycopg
 import z3
+from measure import Figure, asked, at_most, tell
 from psycopg import sql
-from tabulate import tabulate
 
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.load import load_catalog
@@ -31,8 +30,8 @@ from rlsaudit.prove.judge import Question, Result, judge
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
 
-LIMIT = 10_000
-"""For 1,000 distinct policies."""
+LIMIT = 10
+"""For a policy."""
 
 CTX = "NULLIF(current_setting('app.tenant_id', true), '')::uuid"
 ME = "NULLIF(current_setting('app.user_id', true), '')::uuid"
@@ -94,8 +93,7 @@ def build(connection: psycopg.Connection[Any], policies: Iterable[str]) -> None:
     connection.commit()
 
 
-def measure(server: ScratchServer, policies: list[str]) -> dict[str, Any]:
-    """One row of the table."""
+def measure(server: ScratchServer, name: str, policies: list[str]) -> Figure:
     server.create_database("rate")
     try:
         with server.connect("rate") as connection:
@@ -107,11 +105,11 @@ def measure(server: ScratchServer, policies: list[str]) -> dict[str, Any]:
             connection.execute("DROP ROLE rate_app")
     tenancy = infer(catalog, Declared(roles=("rate_app",)))
     times: defaultdict[Expression, float] = defaultdict(float)
-    asked = 0
+    asked_for = 0
 
     def timed(question: Question) -> Result:
-        nonlocal asked
-        asked += 1
+        nonlocal asked_for
+        asked_for += 1
         begun = time.process_time()
         result = judge(question)
         times[question.bounds[0][1]] += 1000 * (time.process_time() - begun)
@@ -123,17 +121,13 @@ def measure(server: ScratchServer, policies: list[str]) -> dict[str, Any]:
     whole = 1000 * (time.process_time() - begun)
     proving.judge = judge
     each = sorted(times.values())
-    return {
-        "distinct": len(each),
-        "asked": asked,
-        "verdicts": " ".join(f"{n} {verdict}" for verdict, n in sorted(Counter(p.verdict for p in proofs).items())),
-        "median": statistics.median(each),
-        "mean": statistics.fmean(each),
-        "p95": each[int(0.95 * len(each))],
-        "all": whole,
-        "of the limit": whole / (LIMIT * len(policies) / 1000),
-        "times z3": whole / trivial(asked),
-    }
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(Counter(p.verdict for p in proofs).items()))
+    said = (
+        f" ms a policy ({whole / trivial(asked_for):.1f} × z3 with a trivial goal for each of {asked_for:,} questions); of "
+        f"{len(each)} distinct ones median {statistics.median(each):.2f}, mean {statistics.fmean(each):.2f}, "
+        f"p95 {each[int(0.95 * len(each))]:.2f}; {verdicts}"
+    )
+    return at_most(f"prove, {len(policies):,} policies, {name}", whole / len(policies), LIMIT, said=said)
 
 
 def trivial(count: int) -> float:
@@ -147,16 +141,14 @@ def trivial(count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("count", nargs="?", type=int, default=1000)
+    parser = asked(__doc__)
+    parser.add_argument("count", nargs="?", type=int)
     parser.add_argument("--pg-bin", type=Path)
     given = parser.parse_args()
-    sources = {"distinct": conditions(given.count), "the same": conditions(given.count + 1)[-1:] * given.count}
+    count = given.count or (200 if given.quick else 1000)
+    sources = {"distinct": conditions(count), "all the same": conditions(count + 1)[-1:] * count}
     with ScratchServer(given.pg_bin) as server:
-        rows = [
-            {"policies": f"{len(policies)} {name}"} | measure(server, policies) for name, policies in sources.items()
-        ]
-    print(tabulate(rows, headers="keys", floatfmt=".2f"))
+        tell([measure(server, name, policies) for name, policies in sources.items()], given.figures)
 
 
 if __name__ == "__main__":

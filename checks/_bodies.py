@@ -11,6 +11,7 @@ from itertools import pairwise
 from rlsaudit.checks._dynamic import Texts, safe_type, takes_sql
 from rlsaudit.checks._known import READABLE, anchored, enums, find_relation, session_functions
 from rlsaudit.checks._query import Query, queries, subqueries
+from rlsaudit.checks._routines import functions_named
 from rlsaudit.checks._rows import Reading, Rows, nested
 from rlsaudit.checks._sql import Group, Nodes, Token, is_symbol, is_word, legible, split, walk
 from rlsaudit.checks._statements import Statement, statements
@@ -204,9 +205,8 @@ class _Walk(Rows):
 
     def _raising(self, item: Nodes) -> bool:
         names = {node.identifier for node in walk(item) if isinstance(node, Token)} & session_functions(self.subject)
-        return any(
-            re.search(r"\braise\b", f.source, re.IGNORECASE) for f in self.subject.catalog.functions if f.name in names
-        )
+        named = (one for name in names for one in functions_named(self.subject).get(name, ()))
+        return any(re.search(r"\braise\b", one.source, re.IGNORECASE) for one in named)
 
     def _hold(self, names: Iterable[str]) -> None:
         """Counts arguments and variables as the session's, and the rows and arguments that they came from."""

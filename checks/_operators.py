@@ -25,7 +25,7 @@ def _closed(subject: Subject, use: Use, read: Trusted) -> bool:
     relation, visibility = subject.catalog.relation(read.relation), subject.visibility
     if not read.anchors or subject.tenancy.of(relation.oid).kind in ("tenant", "membership", "registry"):
         return False
-    if not read.tests and _referenced(subject, relation):
+    if not read.tests and subject.catalog.references_to(relation.oid):
         return False  # it has every user
     for command in ("INSERT", "UPDATE"):
         deciding = (read.anchors | read.tests) & set(visibility.columns(use.role.oid, relation, command))
@@ -33,7 +33,3 @@ def _closed(subject: Subject, use: Use, read: Trusted) -> bool:
         if deciding and not (bound and not visibility.policies(use.role.oid, relation, command)):
             return False
     return True
-
-
-def _referenced(subject: Subject, relation: Relation) -> bool:
-    return any(one.kind == "foreign key" and one.referenced == relation.oid for one in subject.catalog.constraints)

@@ -117,10 +117,8 @@ def dependants(subject: Subject, key: Constraint) -> tuple[Constraint, ...]:
     """Foreign keys that refer to the columns of a unique key."""
     return tuple(
         one
-        for one in subject.catalog.constraints
-        if one.kind == "foreign key"
-        and one.referenced == key.relation
-        and set(one.referenced_columns) == set(key.columns)
+        for one in subject.catalog.references_to(key.relation)
+        if set(one.referenced_columns) == set(key.columns)
     )
 
 

@@ -131,9 +131,7 @@ def _cascades(subject: Subject, relation: Relation) -> list[str]:
     """Tenant relations whose rows go, or change, with the rows of this one."""
     return [
         subject.catalog.relation(constraint.relation).qualified
-        for constraint in subject.catalog.constraints
-        if constraint.kind == "foreign key"
-        and constraint.referenced == relation.oid
-        and constraint.on_delete in ("CASCADE", "SET NULL", "SET DEFAULT")
+        for constraint in subject.catalog.references_to(relation.oid)
+        if constraint.on_delete in ("CASCADE", "SET NULL", "SET DEFAULT")
         and subject.tenancy.of(constraint.relation).tenant_data
     ]

@@ -132,7 +132,10 @@ def _distrust(pieces: Pieces, cells: tuple[Cell, ...], proofs: Mapping[CellName,
         yield f"The population does not reconcile: {counted} relations counted, {listed} listed."
     probed = pieces.probed
     if pieces.interrupted:
-        yield "The run was interrupted: what was found until then stands here, everything else was not tested."
+        lost = (
+            f"ended early, because the server was lost ({probed.lost})" if probed and probed.lost else "was interrupted"
+        )
+        yield f"The run {lost}: what was found until then stands here, everything else was not tested."
         return
     if probed is None:
         return

@@ -17,3 +17,11 @@ class NotTrustworthy(RlsauditError):
     """No verdict can be given: cannot connect, nothing to test, a probing session exempt from RLS."""
 
     exit_code = 3
+
+
+class ServerLost(NotTrustworthy):
+    """The server went away under a run, and is not back, or not as it was."""
+
+
+class Leftovers(NotTrustworthy):
+    """What was made on the user's own server could not be taken away again."""

@@ -47,7 +47,7 @@ class Options:
     jobs: int = 0
     """Sessions that sweep at once; 0 for one per core, four at most."""
     examples: Path | None = None
-    """Directory in which random workloads keep their hard examples for the next run."""
+    """Directory in which random workloads keep their hard examples and what they learnt for the next run."""
     fail_on: Severity = "medium"
     auditing: bool = True
     probing: bool = True

@@ -43,4 +43,4 @@ class Pieces:
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Where the SQL of the source last defined an object: its identity → file and line."""
     interrupted: bool = False
-    """A signal ended the run; what is here was found until then."""
+    """The run ended early; what is here was found until then."""

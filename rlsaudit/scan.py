@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from rlsaudit import nights
 from rlsaudit.allow import require_known
 from rlsaudit.assemble import assemble
 from rlsaudit.catalog import snapshot
@@ -16,7 +17,7 @@ from rlsaudit.clock import Clock
 from rlsaudit.collecting import without_collecting
 from rlsaudit.describe import provenance
 from rlsaudit.doubt import Doubt
-from rlsaudit.errors import NotTrustworthy
+from rlsaudit.errors import Leftovers, NotTrustworthy
 from rlsaudit.finding import Finding
 from rlsaudit.opening import DATABASE, Opened, open_source, require_subject
 from rlsaudit.options import Options, Progress
@@ -44,7 +45,7 @@ class Scanned:
     """``schema.sql`` for replay scripts; empty when nothing was probed."""
     planned: tuple[Planned, ...] = ()
     interrupted: bool = False
-    """A signal ended the run early; the report says what was found until then."""
+    """The run ended early, by a signal or because the server was lost; the report says what was found until then."""
     part: Part | None = None
     """What a part of a run found; then the report is none of the whole."""
 
@@ -56,12 +57,20 @@ def scan(options: Options, progress: Progress) -> Scanned:
     """
     clock = Clock()
     require_known(options.allowed, [one.id for one in registry()])
-    with ExitStack() as stack:
-        with without_collecting():
-            with clock.timed("load"):
-                opened = stack.enter_context(open_source(options, progress))
-            audit = audited(opened, options, progress, clock)
-        return _examined(opened, audit, options, progress, clock)
+    scanned: Scanned | None = None
+    try:
+        with ExitStack() as stack:
+            with without_collecting():
+                with clock.timed("load"):
+                    opened = stack.enter_context(open_source(options, progress))
+                audit = audited(opened, options, progress, clock)
+            scanned = _examined(opened, audit, options, progress, clock)
+    except Leftovers as left:
+        if scanned is None or not scanned.interrupted:
+            raise
+        report = scanned.report  # what was found until then is not lost to that as well
+        scanned = replace(scanned, report=replace(report, reasons=(*report.reasons, f"{left}.")))
+    return scanned
 
 
 def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
@@ -181,10 +190,17 @@ def attacked(
     """What the probe finds in the scratch copy, or in what of it is in focus; None where there is no copy."""
     if opened.server is None or opened.scratch_catalog is None or opened.scratch_tenancy is None:
         return None
+    source = dsn.redact(options.source)
+    learning, said = nights.load(options.examples, source)
     probed = probe(
         opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
         seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
         examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
-        doubts=doubts, own=options.own, focus=focused,
+        doubts=doubts, own=options.own, focus=focused, learning=learning,
     )  # fmt: skip
+    if options.examples is not None and learning.told:
+        standing = (relation.qualified for relation in opened.scratch_catalog.relations)
+        said += nights.save(options.examples, source, learning, standing)
+    told = (learning.told,) if learning.told else ()
+    probed = replace(probed, notes=(*probed.notes, *told, *said), lost=dsn.redact(probed.lost))
     return withheld(probed, opened.gaps, opened.catalog, opened.tenancy)

@@ -143,6 +143,7 @@ def joined(parts: Sequence[Part]) -> ProbeResult:
         blind=any(one.blind for one in probes),
         unseeded=next((one.unseeded for one in probes if one.unseeded), ""),
         interrupted=any(one.interrupted for one in probes),
+        lost=next((one.lost for one in probes if one.lost), ""),
         settled=settled,
         not_tried=tuple(dict.fromkeys(said for one in probes for said in one.not_tried)),
     )

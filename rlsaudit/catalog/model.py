@@ -549,6 +549,10 @@ class Catalog:
     def constraints_of(self, relation: int) -> tuple[Constraint, ...]:
         return self._constraints.get(relation, ())
 
+    def references_to(self, relation: int) -> tuple[Constraint, ...]:
+        """Foreign keys of any relation that refer to this one."""
+        return self._references.get(relation, ())
+
     def indexes_of(self, relation: int) -> tuple[Index, ...]:
         return self._indexes.get(relation, ())
 
@@ -582,6 +586,12 @@ class Catalog:
     @cached_property
     def _constraints(self) -> dict[int, tuple[Constraint, ...]]:
         return _group(self.constraints, lambda constraint: constraint.relation)
+
+    @cached_property
+    def _references(self) -> dict[int, tuple[Constraint, ...]]:
+        return _group(
+            (c for c in self.constraints if c.kind == "foreign key"), lambda constraint: constraint.referenced
+        )
 
     @cached_property
     def _indexes(self) -> dict[int, tuple[Index, ...]]:

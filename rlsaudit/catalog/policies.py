@@ -6,6 +6,7 @@ All functions are pure and fail closed: what cannot be read is ``Opaque``.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Literal
 
 from rlsaudit.catalog.expression import Call, Expression, Setting, walk
@@ -26,7 +27,7 @@ class _Readers:
 
     def __init__(self, catalog: Catalog) -> None:
         self.translator = Translator(catalog)
-        self.settings: dict[int, frozenset[str]] = {}
+        self.settings: dict[int, frozenset[str]] | None = None
         self.inside: dict[Expression, frozenset[str]] = {}
         self.branches: dict[int, tuple[Branch, ...] | None] = {}
         self.by_name: dict[str, list[Function]] = {}
@@ -132,29 +133,35 @@ def settings_read(catalog: Catalog, function: int) -> frozenset[str]:
     By source text, so a name that is computed is not seen; empty for a built-in.
     """
     readers = _readers(catalog)
-    if function not in readers.settings:
-        names: set[str] = set()
-        for one in _reachable(catalog, readers, function):
-            found = catalog.function(one)
-            if found is not None:
-                for quoted, _, dollar in _SETTING.findall(found.source):
-                    names.add((quoted or dollar).replace("''", "'").lower())
-        readers.settings[function] = frozenset(names)
-    return readers.settings[function]
+    if readers.settings is None:
+        readers.settings = _settings_read(catalog, readers)
+    return readers.settings.get(function, frozenset())
 
 
-def _reachable(catalog: Catalog, readers: _Readers, function: int) -> set[int]:
-    """The function and every user function that it may call, by recorded dependencies and by name."""
-    seen: set[int] = set()
-    waiting = [function]
-    while waiting:
-        oid = waiting.pop()
-        found = catalog.function(oid)
-        if oid in seen or found is None:
-            continue
-        seen.add(oid)
-        waiting.extend(catalog.mentions("function", oid, "function"))
-        for quoted, word in _CALLED.findall(found.source):
-            name = quoted.replace('""', '"') if quoted else word.lower()
-            waiting.extend(other.oid for other in readers.by_name.get(name, ()))
-    return seen
+def _settings_read(catalog: Catalog, readers: _Readers) -> dict[int, frozenset[str]]:
+    """Function → settings, for all that read any: what one reads is read by every caller, so that each name is carried
+    from callee to caller once, however long the chains are."""
+    callers: dict[int, list[int]] = defaultdict(list)
+    reading: dict[str, list[int]] = defaultdict(list)
+    for function in catalog.functions:
+        for called in _calls(catalog, readers, function):
+            callers[called].append(function.oid)
+        for quoted, _, dollar in _SETTING.findall(function.source):
+            reading[(quoted or dollar).replace("''", "'").lower()].append(function.oid)
+    found: dict[int, set[str]] = defaultdict(set)
+    for name, waiting in reading.items():
+        while waiting:
+            oid = waiting.pop()
+            if name not in found[oid]:
+                found[oid].add(name)
+                waiting.extend(callers.get(oid, ()))
+    return {oid: frozenset(names) for oid, names in found.items()}
+
+
+def _calls(catalog: Catalog, readers: _Readers, function: Function) -> set[int]:
+    """What it may call, by recorded dependencies and by name."""
+    called = set(catalog.mentions("function", function.oid, "function"))
+    for quoted, word in set(_CALLED.findall(function.source)):
+        name = quoted.replace('""', '"') if quoted else word.lower()
+        called.update(other.oid for other in readers.by_name.get(name, ()))
+    return called

@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Catalog, Policy, Rule, Trigger
+from rlsaudit.catalog.model import PUBLIC, Catalog, Constraint, Index, Policy, Rule, Trigger
 from rlsaudit.errors import UsageError
 
 FORMAT = "rlsaudit-catalog"
@@ -86,6 +86,29 @@ def fingerprint(catalog: Catalog) -> str:
             digest.update(f"\n{collection.name}\n".encode())
             digest.update("\n".join(sorted(repr(named(item, names)) for item in items)).encode())
     return digest.hexdigest()
+
+
+def fingerprints(catalog: Catalog) -> dict[int, str]:
+    """Relation OID → a hash of its definition and of what is attached to it: the same for two databases made alike.
+
+    Attached are constraints, indexes, policies and the functions that they call, triggers, rules and privileges.
+    """
+    names = names_of(catalog)
+    attached: dict[int, list[object]] = {relation.oid: [relation] for relation in catalog.relations}
+    parts: Iterable[Constraint | Index | Policy | Trigger | Rule]
+    parts = (*catalog.constraints, *catalog.indexes, *catalog.policies, *catalog.triggers, *catalog.rules)
+    for one in parts:
+        attached.setdefault(one.relation, []).append(one)
+    for grant in catalog.grants:
+        if grant.target in ("relation", "column"):
+            attached.setdefault(grant.object, []).append(grant)
+    for policy in catalog.policies:
+        called = (catalog.function(oid) for oid in catalog.mentions("policy", policy.oid, "function"))
+        attached[policy.relation] += [function for function in called if function is not None]
+    return {
+        oid: hashlib.sha256("\n".join(sorted(repr(named(one, names)) for one in found)).encode()).hexdigest()[:16]
+        for oid, found in attached.items()
+    }
 
 
 def names_of(catalog: Catalog) -> Names:

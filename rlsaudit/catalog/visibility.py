@@ -8,7 +8,7 @@ has_table_privilege and its family.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TypeAlias
 
@@ -18,10 +18,12 @@ _TABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFEREN
 _SEQUENCE = frozenset({"SELECT", "UPDATE", "USAGE"})
 _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
-Acl: TypeAlias = tuple[tuple[int, frozenset[str]], ...]
-"""Grantee and privileges; equal ones of a catalog are one object."""
+_BY_COLUMN = ("SELECT", "INSERT", "UPDATE", "REFERENCES")
 
-_NOTHING: Acl = ()
+Acl: TypeAlias = Mapping[int, frozenset[str]]
+"""Grantee → privileges; equal ones of a catalog are one object."""
+
+_NOTHING: Acl = {}
 
 # Predefined roles and what they give on every relation.  The server asks whether the role HAS them, as
 # it asks for any other grantee, so INHERIT counts.
@@ -47,7 +49,8 @@ class Visibility:
         self._granted: dict[tuple[int, int], frozenset[str]] = {}
         self._applicable: dict[tuple[int, int, str], tuple[Policy, ...]] = {}
         self._on_columns: dict[tuple[int, int, str], frozenset[int]] = {}
-        self._columns: dict[tuple[tuple[int, Acl], ...], Mapping[int, Acl]] = {}
+        self._columns: dict[tuple[tuple[int, int], ...], Mapping[int, Acl]] = {}
+        self._allowed: dict[tuple[int, int], frozenset[str]] = {}
         self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
@@ -92,9 +95,22 @@ class Visibility:
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
         """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
-        if command not in self.privileges(role, relation) and not self._column_numbers(role, relation, command):
-            return False
-        return self.may_use_schema(role, relation.schema)
+        key = (role, relation.oid)
+        found = self._allowed.get(key)
+        if found is None:
+            found = self.privileges(role, relation)
+            if relation.oid in self._column_grants:
+                found = found.union(one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
+            self._allowed[key] = found = found if self.may_use_schema(role, relation.schema) else frozenset()
+        return command in found
+
+    def alike(self, relations: Iterable[Relation]) -> tuple[tuple[Relation, int], ...]:
+        """One of those that give every role the same by ``may``, and how many they are: a catalog has few kinds of grants."""
+        found: dict[tuple[object, ...], list[Relation]] = defaultdict(list)
+        for relation in relations:
+            acl, by_column = self._relation_grants.get(relation.oid), self._column_grants.get(relation.oid)
+            found[relation.kind == "sequence", id(acl), id(by_column), relation.schema].append(relation)
+        return tuple((same[0], len(same)) for same in found.values())
 
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
         """Names of the columns on which ``role`` holds the privilege (all for a table-level grant)."""
@@ -158,8 +174,8 @@ class Visibility:
         key = (role, id(grants))  # equal ones are one object
         found = self._granted.get(key)
         if found is None:
-            held = self.inherits(role)
-            found = frozenset[str]().union(*(what for who, what in grants if who == PUBLIC or who in held))
+            holders = grants.keys() & self.inherits(role)
+            found = grants.get(PUBLIC, frozenset[str]()).union(*(grants[who] for who in holders))
             self._granted[key] = found
         return found
 
@@ -257,7 +273,7 @@ class Visibility:
         }
 
     def _alike(self, columns: tuple[tuple[int, Acl], ...]) -> Mapping[int, Acl]:
-        return self._columns.setdefault(columns, dict(columns))
+        return self._columns.setdefault(tuple([(number, id(acl)) for number, acl in columns]), dict(columns))
 
     def _acl(self, entries: tuple[tuple[int, str], ...]) -> Acl:
         """The entries by grantee."""
@@ -266,7 +282,7 @@ class Visibility:
             held: dict[int, set[str]] = defaultdict(set)
             for grantee, privilege in entries:
                 held[grantee].add(privilege)
-            found = self._acls[entries] = tuple((who, frozenset(what)) for who, what in sorted(held.items()))
+            found = self._acls[entries] = {who: frozenset(what) for who, what in held.items()}
         return found
 
 

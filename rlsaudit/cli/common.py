@@ -196,8 +196,8 @@ def run_options(command: F) -> F:
                 "--database",
                 type=click.Path(path_type=Path, file_okay=False),
                 envvar="RLSAUDIT_DATABASE",
-                help="Directory in which random workloads keep their hard examples, so that the next run of the same "
-                "schema starts with them (.rlsaudit, say). Default: none are kept.",
+                help="Directory in which random workloads keep their hard examples and what they learnt, so that the next "
+                "run goes on from there (.rlsaudit, say). Default: none are kept.",
             ),
             click.option(
                 "--detector",

@@ -15,7 +15,7 @@ from rlsaudit import evidence, interrupt
 from rlsaudit.bundle import manifest
 from rlsaudit.cli import sealing
 from rlsaudit.cli.common import Common, clear_progress
-from rlsaudit.errors import UsageError
+from rlsaudit.errors import ServerLost, UsageError
 from rlsaudit.output import check_writable, write_all
 from rlsaudit.probe.planner.plans import ROWS, TENANTS, Planned
 from rlsaudit.probe.replay.script import SCHEMA_FILE
@@ -46,7 +46,8 @@ def finish(common: Common, formats: Iterable[Format], scanned: Scanned) -> int:
     if unsigned:
         click.echo(f"rlsaudit: the reports are written, but not signed: {unsigned}", err=True)
     if scanned.interrupted:
-        click.echo("rlsaudit: interrupted; the reports say what was found until then", err=True)
+        why = "interrupted" if interrupt.exit_code() else "the run ended early"
+        click.echo(f"rlsaudit: {why}; the reports say what was found until then", err=True)
     elif interrupt.exit_code():
         click.echo("rlsaudit: interrupted when the verdict stood; the reports are whole", err=True)
     return interrupt.exit_code() or max(scanned.report.exit_code, UsageError.exit_code if unsigned else 0)
@@ -62,7 +63,7 @@ def _write_part(common: Common, scanned: Scanned) -> int:
     written = write_all(common.output_dir, {FILENAME: evidence.written(evidence.document(part))})
     told = f"Part {part.shard}: {len(part.relations)} relations and {len(part.functions)} functions, {part.probed.statements:,} statements."
     click.echo(f"{told} No verdict: merge all parts with rlsaudit merge.\n\nReports\n  - {written[0]}")
-    return interrupt.exit_code() or 0
+    return interrupt.exit_code() or (ServerLost.exit_code if scanned.interrupted else 0)
 
 
 def _write(common: Common, formats: Iterable[Format], scanned: Scanned) -> tuple[list[str], str]:

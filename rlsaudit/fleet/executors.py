@@ -37,7 +37,7 @@ def executor_of(jobs: int, address: str | None) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise NotTrustworthy(f"no Dask scheduler at {address}: {' '.join(str(error).split())}") from error
     with client:
-        executor = client.getexecutor_of(pure=False, retries=2)
+        executor = client.get_executor(pure=False, retries=2)
         try:
             yield executor
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from rlsaudit.finding import SEVERITIES
@@ -123,9 +123,14 @@ def ordered(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def document(fleet: Fleet) -> str:
-    """``fleet.json``."""
-    body = {"schema_version": 1, "exit_code": fleet.exit_code, "sentence": fleet.sentence, **asdict(fleet)}
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    """``fleet.json``, with a line for each target: it is written anew whenever one is finished."""
+    told = {"schema_version": 1, "exit_code": fleet.exit_code, "sentence": fleet.sentence}
+    told |= {name: getattr(fleet, name) for name in ("tool_version", "started", "seconds", "counted")}
+    names = [field.name for field in fields(Entry)]
+    entries = (json.dumps({name: getattr(one, name) for name in names}, ensure_ascii=False) for one in fleet.entries)
+    members = [f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in told.items()]
+    lines = ",\n  ".join(entries)
+    return "{\n " + ",\n ".join([*members, f'"entries": [\n  {lines}\n ]']) + "\n}\n"
 
 
 def earlier(text: str) -> Mapping[str, Entry]:

@@ -48,7 +48,7 @@ def run(
         more = ("--previous", str(last.resolve())) if last is not None else ()
         waiting[executor.submit(work, Job(target, (*options, *more), stands))] = target
     for future in as_completed(waiting):
-        target = waiting[future]
+        target = waiting.pop(future)  # and with it the files of its report, once they are kept
         try:
             done = future.result()
         except Exception as error:  # noqa: BLE001 - whatever an executor raises when it loses its worker

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Container, Sequence
 from itertools import chain
 from pathlib import Path
 
+from rlsaudit.doing import Doing
 from rlsaudit.own import OwnStatement
 from rlsaudit.probe import parallel
 from rlsaudit.probe.attacks import context, doors, listening, pools
 from rlsaudit.probe.attacks.escalate import escalate, pooled
+from rlsaudit.probe.attacks.learning import Learning
 from rlsaudit.probe.attacks.pointing import pointings
 from rlsaudit.probe.attacks.statements import run_own
 from rlsaudit.probe.attacks.sweep import Arena
@@ -37,8 +40,9 @@ def attack(
     examples: Path | None,
     own: Sequence[OwnStatement] = (),
     unproven: Container[tuple[int, str]] = (),
+    learning: Learning | None = None,
 ) -> None:
-    from rlsaudit.probe.attacks.workload import workloads  # noqa: PLC0415 - Hypothesis takes long to import
+    from rlsaudit.probe.attacks.workload import Workload  # noqa: PLC0415 - Hypothesis takes long to import
 
     sessions = [session_of(server, world, arena, role) for world in worlds]
     session = sessions[0]
@@ -86,12 +90,19 @@ def attack(
             ledger.leaks += ran.leaks
         seen: set[Place] = {leak.place for leak in ledger.leaks}
         hard = examples / hashlib.sha256(role.name.encode()).hexdigest()[:16] if examples else None
-        found, programs = workloads(
-            arena, session, role.oid, seed=seed, examples=EXAMPLES, seconds=seconds, seen=seen, database=hard,
-            unproven=unproven,
-        )  # fmt: skip
-        ledger.leaks += found
-        ledger.programs += programs
+        begun = time.monotonic()
+
+        def tell(relation: str) -> None:
+            leaks = len(ledger.leaks) + len(work.found)
+            doing = Doing(f"random workloads as {role.name}", relation, session.statements, leaks)
+            progress(doing, int(time.monotonic() - begun), int(seconds))
+
+        work = Workload(arena, session, role.oid, seed, EXAMPLES, seen, hard, unproven, learning or Learning(), tell)
+        try:
+            work.run(seconds)
+        finally:
+            ledger.leaks += work.found
+            ledger.programs += work.programs
     finally:
         for one in sessions:
             one.close()

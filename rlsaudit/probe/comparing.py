@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from rlsaudit.probe.attacks.absence import remove_others, replace_others
 from rlsaudit.probe.attacks.interference import Program, WorldName, interferences, own_interferences
@@ -76,12 +77,11 @@ def _plant_unique(
 ) -> None:  # fmt: skip
     present = session_of(server, world, arena, role)
     others = {kind: session_of(server, made, arena, role) for kind, made in names.items()}
-    connections = [server.connect(database) for database in (world, *names.values())]
     try:
-        plant_unique(connections, arena, role, present, others, mode, planted)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(server.connect(database)) for database in (world, *names.values())]
+            plant_unique(connections, arena, role, present, others, mode, planted)
     finally:
         for session in (present, *others.values()):
             session.close()
             ledger.statements += session.statements
-        for connection in connections:
-            connection.close()

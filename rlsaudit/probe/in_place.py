@@ -23,8 +23,8 @@ from rlsaudit.probe.attacks.reach import touches
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.detector import unguarded
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST, release
 from rlsaudit.probe.ground.leak import Leak, Tried, shortest
-from rlsaudit.probe.ground.ownership import DIGEST, release
 from rlsaudit.probe.ground.session import Transcript
 from rlsaudit.probe.judging import judge, partial
 from rlsaudit.probe.judging.findings import as_finding
@@ -79,7 +79,7 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         settle(connection)
     except psycopg.Error as error:
         raise NotTrustworthy(f"no tenants could be made in place: {error.diag.message_primary or error}") from error
-    arena = Arena(catalog, tenancy, Visibility(catalog), world)
+    arena = Arena(catalog, tenancy, Visibility(catalog), world, in_place=True)
     seen = _Seen()
     try:
         for number, role in enumerate(tenancy.roles):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from rlsaudit.errors import ServerLost
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks import doors
 from rlsaudit.probe.attacks.statements import Ran
@@ -14,6 +15,7 @@ from rlsaudit.probe.ground.session import Session
 from rlsaudit.probe.replay.script import role_settings
 from rlsaudit.probe.result import Scratch
 from rlsaudit.probe.seeding import logins
+from rlsaudit.probe.seeding.populate import digest
 from rlsaudit.tenancy.model import ApplicationRole, Persona
 
 
@@ -44,6 +46,16 @@ class Ledger:
 
 
 def session_of(server: Scratch, database: str, arena: Arena, role: ApplicationRole) -> Session:
+    """A session that goes on when the server was away for a while, if ``database`` is as it was seeded."""
     login = logins.entrance(arena.tenancy, role.name)
     settings = role_settings(arena.catalog, role.name) if server.shared else None
-    return Session(server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience)
+
+    def back() -> None:
+        server.await_back()
+        with server.connect(database) as connection:
+            if digest(connection) != arena.world.baseline:
+                raise ServerLost("the server came back without all rows of the copy: a crash empties unlogged tables")
+
+    return Session(
+        server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience, back=back
+    )

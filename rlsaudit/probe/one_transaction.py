@@ -9,8 +9,9 @@ import psycopg
 from psycopg import pq, sql
 
 from rlsaudit.errors import NotTrustworthy
-from rlsaudit.probe.ground.session import Session, Transcript, exchange
+from rlsaudit.probe.ground.session import Session, Transcript
 from rlsaudit.probe.ground.statement_text import text
+from rlsaudit.probe.ground.wire import exchange
 
 _SAVEPOINT = "rlsaudit_attack"
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -31,6 +31,9 @@ class Scratch(Protocol):
     def drop_database(self, name: str) -> None: ...
     def dump_schema(self, dbname: str, *, data: bool) -> str: ...
     def run_psql(self, dbname: str, script: str, *, timeout: float) -> tuple[int, str]: ...
+    def await_back(self) -> None:
+        """Wait until it takes connections, where it may come back.  Raises ServerLost."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class ProbeResult:
     unseeded: str = ""
     """Why no tenant at all could be seeded."""
     interrupted: bool = False
-    """Cut short by a signal: what is here was found until then."""
+    """Cut short by a signal, or because the server was lost: what is here was found until then."""
+    lost: str = ""
+    """What was said when the server was lost."""
     settled: Mapping[CellName, Settled] = field(default_factory=dict)
     """Refuted cells whose witness brought nothing about."""
     not_tried: tuple[str, ...] = ()

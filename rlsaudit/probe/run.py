@@ -17,11 +17,13 @@ from rlsaudit.errors import RlsauditError
 from rlsaudit.own import OwnStatement
 from rlsaudit.probe import parallel
 from rlsaudit.probe.attacking import attack, listen
+from rlsaudit.probe.attacks.learning import Learning
 from rlsaudit.probe.attacks.sweep import Arena, Focus, focused
 from rlsaudit.probe.comparing import interfere
 from rlsaudit.probe.detector import planting
 from rlsaudit.probe.doubting import Doubting, unproven
 from rlsaudit.probe.ground.leak import shortest
+from rlsaudit.probe.ground.lost import lost
 from rlsaudit.probe.judging import judge, partial
 from rlsaudit.probe.judging.findings import as_finding, as_unstable
 from rlsaudit.probe.judging.functions import function_cells
@@ -55,13 +57,15 @@ def probe(
     doubts: Sequence[Doubt] = (),
     focus: Focus | None = None,
     own: Sequence[OwnStatement] = (),
+    learning: Learning | None = None,
 ) -> ProbeResult:
     """Attack a copy of ``database``, a loaded scratch database with the objects of ``catalog``; it is left unseeded.
 
     ``budget`` is the time in seconds for random workloads, over all roles; ``jobs`` how many sessions sweep at once,
     ``examples`` a directory that keeps the workloads' hard examples.  ``doubts`` are cells that are not proven;
     with a ``focus`` the rows are those of the whole schema, and only what is in it is attacked.  ``own`` are
-    statements of the application, run as they are.
+    statements of the application, run as they are; ``learning`` is what random workloads know from earlier runs, and
+    grows.
     """
     interrupt.obey()
     notes = logins.let_in(server, database, catalog, tenancy)
@@ -75,6 +79,7 @@ def probe(
         progress("seeding tenants", 0, 1)
         with server.connect(names.world) as connection:
             world = populate(connection, catalog, tenancy)
+        schema = schema_script(server.dump_schema(database, data=True), catalog)
         arena = focused(Arena(catalog, tenancy, Visibility(catalog), world), focus)
         ledger.arena = arena
         worlds = parallel.copies(server, names.world, arena, jobs)
@@ -94,19 +99,17 @@ def probe(
                 examples=examples,
                 own=own,
                 unproven=unproven(arena, role.name, doubts),
+                learning=learning,
             )
-        return _judged(server, database, names, arena, ledger, notes, plant, doubts, progress)
+        return _judged(server, database, names, arena, ledger, notes, plant, doubts, schema, progress)
     except (KeyboardInterrupt, RlsauditError, psycopg.Error) as error:
-        if ledger.arena is None or not interrupt.ends(error):
-            raise  # nothing was attacked yet, or no signal came
-        return _interrupted(server, database, ledger.arena, ledger, notes)
+        signalled, said = interrupt.ends(error), lost(error)
+        if ledger.arena is None or not (signalled or said):
+            raise  # nothing was attacked yet, or it is another error
+        return _interrupted(ledger.arena, ledger, notes, schema, "" if signalled else said)
     finally:
         interrupt.remember()
-        for name in names.all:
-            server.drop_database(name)
-        if made:
-            with server.connect(database) as connection:
-                logins.drop(connection, made)
+        _clear(server, database, names, made)
 
 
 @dataclass
@@ -128,7 +131,7 @@ class _Names:
 
 def _judged(  # noqa: PLR0917
     server: Scratch, database: str, names: _Names, arena: Arena, ledger: Ledger, notes: tuple[str, ...],
-    mode: planting.Mode, doubts: Sequence[Doubt], progress: Progress,
+    mode: planting.Mode, doubts: Sequence[Doubt], schema: str, progress: Progress,
 ) -> ProbeResult:  # fmt: skip
     """After the attack: whether it could see, what differs between worlds, and the leaks shown again."""
     catalog, roles = arena.catalog, arena.tenancy.roles
@@ -143,7 +146,6 @@ def _judged(  # noqa: PLR0917
     progress("comparing worlds with and without other tenants", 0, 1)
     replaced = interfere(server, names.world, names.suffix, ordinary, roles, ledger, planted, mode)
     spoilt(server, names.bare, ordinary, ledger)
-    schema = schema_script(server.dump_schema(database, data=True), catalog)
     outward(server, ordinary, ledger, schema)
     leaks = shortest(ledger.leaks)
     cells = judge.cells(arena, roles, ledger.tried, detected.sensitive, leaks)
@@ -168,12 +170,24 @@ def _judged(  # noqa: PLR0917
     )
 
 
-def _interrupted(server: Scratch, database: str, arena: Arena, ledger: Ledger, notes: tuple[str, ...]) -> ProbeResult:
-    """What was found until a signal came; its leaks were not replayed."""
+def _clear(server: Scratch, database: str, names: _Names, made: tuple[str, ...]) -> None:
+    """Take away what was made.  Of a server that is lost, whoever stops it does."""
+    try:
+        for name in names.all:
+            server.drop_database(name)
+        if made:
+            with server.connect(database) as connection:
+                logins.drop(connection, made)
+    except (RlsauditError, psycopg.Error) as error:
+        if not lost(error):
+            raise
+
+
+def _interrupted(arena: Arena, ledger: Ledger, notes: tuple[str, ...], schema: str, said: str) -> ProbeResult:
+    """What was found until a signal came, or the server was lost; its leaks were not replayed."""
     interrupt.remember()
     roles = arena.tenancy.roles
     found = partial.leaks(arena, roles, ledger.tried, ledger.leaks)
-    schema = schema_script(server.dump_schema(database, data=True), arena.catalog) if found else ""
     stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
     return ProbeResult(
         partial.cells(arena, roles, ledger.tried, found) + own_cells(ledger.ran, found),
@@ -186,6 +200,7 @@ def _interrupted(server: Scratch, database: str, arena: Arena, ledger: Ledger, n
         len(arena.world.tenants),
         blind=False,
         interrupted=True,
+        lost=said,
     )
 
 

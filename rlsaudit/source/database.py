@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from types import TracebackType
+
 import psycopg
 from psycopg import sql
+
+from rlsaudit import interrupt
+from rlsaudit.errors import ServerLost
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -28,6 +35,37 @@ SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.d
        COALESCE(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale')
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
+
+
+class Watched(psycopg.Connection[tuple[object, ...]]):
+    """A connection whose block does not end quietly when the server went away within it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        broken = self.broken
+        super().__exit__(kind, value, traceback)
+        if broken and (value is None or isinstance(value, Exception)):
+            raise ServerLost("the connection to the server was lost") from value
+
+
+def await_back(conninfo: str, seconds: float, ended: Callable[[], bool] = lambda: False) -> None:
+    """Wait for a server that is starting again.
+
+    Raises ServerLost when it is not back after so many seconds, or has ``ended`` for good.
+    """
+    deadline = time.monotonic() + seconds
+    while not ended():
+        try:
+            psycopg.connect(conninfo).close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise ServerLost(f"the server is not back after {seconds:g} s: {error}") from error
+        else:
+            return
+        interrupt.check()
+        time.sleep(0.2)
+    raise ServerLost("the server has ended")
 
 
 def like_current(connection: Connection) -> sql.Composable:

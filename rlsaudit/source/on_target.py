@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from rlsaudit.errors import NotTrustworthy
+from rlsaudit.errors import Leftovers, NotTrustworthy, ServerLost
 from rlsaudit.source import binaries, database, process, programs, stale
 from rlsaudit.source.dsn import redact
 from rlsaudit.source.process import last_line
@@ -32,6 +32,8 @@ _PREFIX = "rlsaudit_scratch_"
 _STAMP = "%Y%m%d%H%M"
 _OURS = re.compile(re.escape(_PREFIX) + r"(\d{12})_[0-9a-f]{4}_")
 _OLD = timedelta(days=1)
+_AWAY = 120.0
+"""Seconds that a server may take to come back: a restart with recovery, not an outage."""
 _NEWER = re.compile(r"^(SET transaction_timeout = .*|\\(un)?restrict .*)\n", re.MULTILINE)
 """Lines of a newer pg_dump that an older server does not know and that change nothing here."""
 
@@ -52,6 +54,7 @@ class TargetScratch:
         self._prefix = f"{_PREFIX}{datetime.now(UTC).strftime(_STAMP)}_{secrets.token_hex(2)}_"
         self._directory: Path | None = None
         self._lock = -1
+        self._away = False
         self._version_num = 0
         self._locale: sql.Composable = sql.SQL("")
         self.version = ""
@@ -74,9 +77,12 @@ class TargetScratch:
         self.stop()
 
     def stop(self) -> None:
-        """Drop every database that was made.  Raises NotTrustworthy, naming them, when the server does not let us."""
+        """Drop every database that was made.  Raises Leftovers, naming them, when the server does not let us."""
         if self._directory is None or self._owner != os.getpid():
             return
+        if not self._away:
+            with suppress(ServerLost):
+                self.await_back()
         with process.signals_held():
             directory, self._directory = self._directory, None
             shutil.rmtree(directory, ignore_errors=True)
@@ -85,9 +91,10 @@ class TargetScratch:
             try:
                 with self.connect() as connection:
                     self._drop_all(connection)
-            except psycopg.Error as error:
-                raise NotTrustworthy(
-                    f"scratch databases may be left on the target, drop those named {self._prefix}…: {_said(error)}"
+            except (NotTrustworthy, psycopg.Error) as error:
+                said = redact(" ".join(str(error).split()))
+                raise Leftovers(
+                    f"scratch databases may be left on the target, drop those named {self._prefix}…: {said}"
                 ) from None
 
     @property
@@ -123,11 +130,19 @@ class TargetScratch:
     def connect(self, dbname: str = "postgres", user: str = "", autocommit: bool = True) -> Connection:  # noqa: ARG002
         """Open a session of the DSN's login.  Raises psycopg.Error, or NotTrustworthy for the target itself."""
         try:
-            return psycopg.connect(self.conninfo(dbname), autocommit=autocommit, prepare_threshold=None)
+            return database.Watched.connect(self.conninfo(dbname), autocommit=autocommit, prepare_threshold=None)
         except psycopg.Error as error:
             if self.name(dbname):
                 raise
             raise NotTrustworthy(f"cannot connect: {_said(error)}") from None
+
+    def await_back(self) -> None:
+        """Wait for a server that is being restarted.  Raises ServerLost when it is not back in time."""
+        try:
+            database.await_back(self.conninfo(), _AWAY)
+        except ServerLost:
+            self._away = True
+            raise
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database, a copy of ``template`` (in use by nobody) or empty.  Raises psycopg.Error."""

@@ -49,6 +49,14 @@ def end(process: subprocess.Popen[bytes], *, grace: float) -> None:
     process.wait()
 
 
+def end_other(data: Path) -> None:
+    """End a server that somebody else has started in that data directory."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        if Path(f"/proc/{pid}/cwd").readlink() == data.resolve():
+            os.kill(pid, signal.SIGQUIT)
+
+
 def last_line(text: str) -> str:
     """The last line of a program's output that says anything, for a one-line error."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")

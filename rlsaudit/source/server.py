@@ -120,6 +120,7 @@ class ScratchServer:
                 process.end(child, grace=0 if self._booting else 10)
             directory, self._directory = self._directory, None
             if directory is not None:
+                process.end_other(directory / "data")
                 _remove(directory)
             lock, self._lock = self._lock, None
             if lock is not None:
@@ -165,7 +166,7 @@ class ScratchServer:
         self, dbname: str = "postgres", user: str = "postgres", autocommit: bool = True
     ) -> psycopg.Connection[tuple[object, ...]]:
         """Open a session.  Raises psycopg.Error."""
-        return psycopg.connect(self.conninfo(dbname, user), autocommit=autocommit)
+        return database.Watched.connect(self.conninfo(dbname, user), autocommit=autocommit)
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database, a copy of ``template`` (in use by nobody) or empty.  Raises psycopg.Error."""
@@ -182,6 +183,16 @@ class ScratchServer:
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         with self.connect() as connection:
             connection.execute(statement.format(sql.Identifier(name)))
+
+    def await_back(self) -> None:
+        """Wait until it takes connections again after the crash of a session.
+
+        Raises ServerLost when it has ended: what was written last may be gone, and nobody starts it again.
+        """
+        database.await_back(self.conninfo(), _BOOT_SECONDS, self._ended)
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def dump_schema(self, dbname: str, *, data: bool) -> str:
         """What pg_dump prints of a database, owners, grants and policies included; ``data`` adds the rows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 RelationClass = Literal[
@@ -140,4 +141,8 @@ class Tenancy:
 
     def tenant_data(self) -> tuple[int, ...]:
         """OIDs of the relations whose rows belong to tenants, in catalog order."""
+        return self._tenant_data
+
+    @cached_property
+    def _tenant_data(self) -> tuple[int, ...]:
         return tuple(oid for oid, classified in self.relations.items() if classified.tenant_data)

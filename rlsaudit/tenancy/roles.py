@@ -24,22 +24,23 @@ def application_roles(
     if declared:
         return tuple(_named(catalog, name) for name in declared), ()
     relations = [catalog.relation(oid) for oid in keyed]
+    alike = visibility.alike(relations)
+    named = Counter(oid for policy in catalog.policies for oid in set(policy.roles))
     candidates: list[tuple[Role, str]] = []
     for role in catalog.roles:
         if role.superuser or role.predefined:
             continue
-        held = sum(any(visibility.may(role.oid, r, command) for command in COMMANDS) for r in relations)
+        held = sum(many for r, many in alike if any(visibility.may(role.oid, r, command) for command in COMMANDS))
         if held:
-            policies = sum(role.oid in policy.roles for policy in catalog.policies)
-            named = f", named in {policies} policies" if policies else ""
-            candidates.append((role, f"holds privileges on {held} tenant relations{named}"))
+            policies = f", named in {named[role.oid]} policies" if named[role.oid] else ""
+            candidates.append((role, f"holds privileges on {held} tenant relations{policies}"))
     if any(role.name != catalog.server.session_role for role, _ in candidates):
         # Whoever reads the catalog for this audit is not the application.
         candidates = [(role, why) for role, why in candidates if role.name != catalog.server.session_role]
     chosen = _without_owners(catalog, _without_bypass(_without_groups(visibility, candidates)))
 
     def writes(role: Role) -> bool:
-        return any(visibility.may(role.oid, r, c) for r in relations for c in ("INSERT", "UPDATE", "DELETE"))
+        return any(visibility.may(role.oid, r, c) for r, _ in alike for c in ("INSERT", "UPDATE", "DELETE"))
 
     if not any(writes(role) for role, _ in chosen):
         # Somebody fills these tables, and that is the application: a reader beside it is not.  An owner that cannot log
@@ -47,7 +48,7 @@ def application_roles(
         owners = {relation.owner for relation in relations}
         missed = [(role, why) for role, why in candidates if (role, why) not in chosen and writes(role)]
         chosen += [(role, why) for role, why in missed if role.login or role.oid not in owners]
-    ranked = sorted(chosen, key=lambda pair: (-sum(pair[0].oid in p.roles for p in catalog.policies), pair[0].name))
+    ranked = sorted(chosen, key=lambda pair: (-named[pair[0].oid], pair[0].name))
     notes: tuple[str, ...] = ()
     if len(ranked) > MOST:
         left = ", ".join(role.name for role, _ in ranked[MOST:])

@@ -59,7 +59,7 @@ NOT_RUN = {
     "_RLSAUDIT_COMPLETE=fish_source rlsaudit | source": "fish; tests/docs/test_manual.py asks for its script",
     "man rlsaudit": "nothing is installed; tests/docs/test_manual.py reads the page with man",
     "rlsaudit fleet fleet.toml --dask tcp://scheduler:8786": "no such host; tests/fleet has a cluster of its own",
-    "make bench-peers CASES=cases SPLINTER=splinter.sql SPLINTER_VERSION=1a2b3c4": "downloads other people's tools",
+    "make bench CASES=cases": "downloads other people's tools, and takes hours",
     "python manage.py showmigrations --plan | sed 's/^\\[.\\]  //; s/\\./ /' |\n"
     '    while read -r app name; do python manage.py sqlmigrate "$app" "$name"; done | rlsaudit scan -': (
         "tests/source/test_frameworks.py runs it with a Django project"

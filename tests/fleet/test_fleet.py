@@ -7,10 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,9 +16,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rlsaudit.fleet.result import Entry, Fleet, document, earlier, entry, ordered
-from rlsaudit.fleet.run import _asked, run
+from rlsaudit.fleet.run import _asked
 from rlsaudit.fleet.targets import Target
-from rlsaudit.fleet.work import Done, Job, end_all, work
+from rlsaudit.fleet.work import Job, end_all, work
 from rlsaudit.output import exclusive
 
 FLEET = """
@@ -192,30 +189,6 @@ def test_a_run_without_a_verdict_is_tried_again(tmp_path: Path) -> None:
     assert work(Job(wrong)).tries == 1  # what is wrong with the input stays wrong
 
 
-class Losing(Executor):
-    """Loses its worker with every second target."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.count += 1
-        if self.count % 2:
-            future.set_result(Done(args[0].target.name, 0, "", 0.0, 1))
-        else:
-            future.set_exception(RuntimeError("the worker is gone"))
-        return future
-
-
-def test_a_lost_worker_loses_no_target() -> None:
-    targets = [Target(f"t{number}", "x") for number in range(4)]
-    found = list(run(targets, (), Losing(), {}, lambda done: None))
-    assert sorted(one.name for one in found) == ["t0", "t1", "t2", "t3"]
-    assert sum("the work could not be done: RuntimeError: the worker is gone" in one.sentence for one in found) == 2
-    assert {one.outcome for one in found} == {"no verdict"}  # exit code 0 without evidence is no pass
-
-
 @pytest.mark.parametrize(
     ("outcomes", "counted", "code"),
     [
@@ -250,34 +223,3 @@ def test_an_interruption_keeps_what_is_finished(schemas: Path) -> None:
     assert len(entries(schemas)) == 4
     left = subprocess.run(["pgrep", "-f", str(schemas)], capture_output=True, text=True, check=False).stdout.split()
     assert [pid for pid in left if pid != str(os.getpid())] == []
-
-
-@pytest.mark.nightly
-def test_a_dask_cluster_with_a_killed_worker_gives_the_same(schemas: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    names = [f"t{number}" for number in range(6)]
-    targets = [
-        Target(name, str(schemas / ("open.sql" if name == "t3" else "sound.sql")), mode="audit") for name in names
-    ]
-    local = {one.name: one for one in (entry(t, work(Job(t)), "") for t in targets[2:4])}
-    with (
-        distributed.LocalCluster(n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        found: list[Entry] = []
-        executor = client.get_executor(pure=False, retries=2)
-        running = run(targets, (), executor, {}, lambda done: None)
-        found.append(next(running))
-        busy = [address for address, tasks in client.processing().items() if tasks]
-        pids = client.run(os.getpid)
-        os.kill(pids[busy[0]], signal.SIGKILL)
-        found += running
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and len(client.scheduler_info()["workers"]) < 3:
-            time.sleep(0.2)
-    assert sorted(one.name for one in found) == names
-    for one in found:
-        same = local["t3" if one.name == "t3" else "t2"]
-        assert replace(one, name="", started="", seconds=0.0, asked="", source="") == replace(
-            same, name="", started="", seconds=0.0, asked="", source=""
-        )

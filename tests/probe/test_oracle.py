@@ -156,13 +156,23 @@ def test_changed_exactly_when_another_known_owner_differs(before, after, actor) 
     differing = {
         place: int(after.get(place, ("0", ""))[0]) > int(before.get(place, ("0", ""))[0])
         for place in before.keys() | after.keys()
-        if before.get(place) != after.get(place) and place[1] != actor and place[1] in (*KNOWN, SHARED)
+        if place[0] in {oid for oid, _ in after}
+        and before.get(place, ("0", "")) != after.get(place, ("0", ""))
+        and place[1] != actor
+        and place[1] in (*KNOWN, SHARED)
     }
     found = oracle.changed(before, after, actor, KNOWN)
     assert (found is not None) == bool(differing)
     if found is not None:
         grew = differing[found.relation, found.owner]
         assert found.property == ("forge" if grew and found.owner != SHARED else "write")
+
+
+@given(DIGESTS, DIGESTS, DIGESTS, st.sampled_from(["1", "11", ""]))
+def test_a_later_digest_stands_for_the_first_where_it_looked(before, since, after, actor) -> None:
+    looked = {oid for oid, _ in since}
+    stood = {place: one for place, one in before.items() if place[0] not in looked} | since
+    assert oracle.changed(before, after, actor, KNOWN, since) == oracle.changed(stood, after, actor, KNOWN)
 
 
 def test_digest_rows() -> None:

@@ -49,7 +49,7 @@ def test_oracle_that_sees_no_row_is_noticed(report, monkeypatch) -> None:
 
 
 def test_oracle_that_sees_no_change_is_noticed(report, monkeypatch) -> None:
-    monkeypatch.setattr(oracle, "changed", lambda *arguments: None)
+    monkeypatch.setattr(oracle, "changed", lambda *arguments, **since: None)
     found = report()
     assert (found.exit_code, found.verdict) == (3, "not trustworthy")
 

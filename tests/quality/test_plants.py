@@ -81,8 +81,8 @@ def test_force_off_is_planted_for_an_owner(schema, monkeypatch) -> None:
 def test_plant_that_goes_unnoticed_leaves_the_cell_open(schema, monkeypatch) -> None:
     honest = oracle.changed
 
-    def forgetful(before, after, actor, known):
-        evidence = honest(before, after, actor, known)
+    def forgetful(*digests, **since):
+        evidence = honest(*digests, **since)
         return None if evidence is not None and evidence.property == "forge" else evidence
 
     monkeypatch.setattr(oracle, "changed", forgetful)

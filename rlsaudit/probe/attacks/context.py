@@ -108,7 +108,7 @@ def _attempt(
     evidence = oracle.taint([shown], transcript.notices, arena.world, "", program)
     if evidence is None and after and len(transcript.replies) == at + 3 and not transcript.failed:
         digest = oracle.parse_digest(transcript.replies[-1])
-        evidence = oracle.changed(arena.baseline(relation.oid), digest, "", arena.known)
+        evidence = oracle.changed(arena.world.baseline, digest, "", arena.known)
     return _leak("closed", session, relation, command, context, statement, evidence, persona) if evidence else None
 
 

@@ -12,8 +12,8 @@ from rlsaudit.probe.attacks.calls import CALLS, callable_, calls
 from rlsaudit.probe.attacks.reach import Touch, touches
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST
 from rlsaudit.probe.ground.leak import Leak, Visit
-from rlsaudit.probe.ground.ownership import DIGEST
 from rlsaudit.probe.ground.session import Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting, name, text
 from rlsaudit.probe.ground.world import Tenant
@@ -135,8 +135,7 @@ def _note(arena: Arena, called: Called, transcript: Transcript, at: int, length:
     called.rows = max(called.rows, len(replies[0].rows))
     called.returned |= any(cell not in (None, "") for reply in replies for row in reply.rows for cell in row)
     digest = oracle.parse_digest(transcript.replies[-1])
-    places = {place for place in (*digest, *arena.world.baseline) if place[1] == actor.key}
-    called.wrote |= any(digest.get(place) != arena.world.baseline.get(place) for place in places)
+    called.wrote |= oracle.differs(arena.world.baseline, digest, actor.key)
 
 
 def truncations(arena: Arena, session: Session, role: int) -> Iterator[tuple[int, Leak | None]]:

@@ -12,8 +12,8 @@ from rlsaudit.catalog.model import Function
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST
 from rlsaudit.probe.ground.leak import Leak, Visit
-from rlsaudit.probe.ground.ownership import DIGEST
 from rlsaudit.probe.ground.session import Session
 from rlsaudit.probe.ground.statement_text import acting, columns, name, text
 from rlsaudit.probe.ground.world import Tenant
@@ -75,7 +75,8 @@ def _harmless(arena: Arena, session: Session, persona: Persona, tenant: Tenant, 
     transcript = session.transaction([*context, call, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
     if transcript.failed or len(transcript.replies) != len(context) + 3:
         return False
-    return oracle.parse_digest(transcript.replies[-1]) == arena.world.baseline
+    shown, stored = oracle.parse_digest(transcript.replies[-1]), arena.world.baseline
+    return not any(oracle.differs(stored, shown, owner) for owner in {place[1] for place in (*stored, *shown)})
 
 
 def _kept(arena: Arena, session: Session, function: Function, persona: Persona, call: str) -> Leak | None:

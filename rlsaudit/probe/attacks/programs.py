@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rlsaudit.finding import Severity
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST
 from rlsaudit.probe.ground.leak import Leak, Visit
-from rlsaudit.probe.ground.ownership import DIGEST
 from rlsaudit.probe.ground.session import Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting
 from rlsaudit.probe.ground.world import Tenant
@@ -62,8 +62,8 @@ def attempt(arena: Arena, session: Session, persona: Persona, tenant: Tenant, pr
     own = [statement for statement in sent if statement not in program.visited]
     evidence = oracle.taint([shown], transcript.notices, arena.world, tenant.key, " ".join(own))
     if evidence is None and after and not program.visited and _complete(transcript, len(sent) + 2):
-        before = arena.world.baseline if program.function else arena.baseline(program.relation)
-        evidence = oracle.changed(before, oracle.parse_digest(transcript.replies[-1]), tenant.key, arena.known)
+        digest = oracle.parse_digest(transcript.replies[-1])
+        evidence = oracle.changed(arena.world.baseline, digest, tenant.key, arena.known)
     return _leak(session, persona, tenant, program, context, evidence)
 
 

@@ -16,8 +16,8 @@ from rlsaudit.own import OwnStatement
 from rlsaudit.probe.attacks.calls import general
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST
 from rlsaudit.probe.ground.leak import Leak, Visit
-from rlsaudit.probe.ground.ownership import DIGEST
 from rlsaudit.probe.ground.session import CANCELLED, DENIED, Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting, literal, text
 from rlsaudit.probe.ground.world import Row, Tenant
@@ -254,5 +254,4 @@ def _note(arena: Arena, ran: Ran, transcript: Transcript, shown: int, actor: Ten
     if oracle.own_seen(Transcript((reply,), ()), arena.world, actor.key):
         ran.seen_by.add(actor.name)
     digest = oracle.parse_digest(transcript.replies[shown + 2])
-    places = {place for place in (*digest, *arena.world.baseline) if place[1] == actor.key}
-    ran.wrote |= any(digest.get(place) != arena.world.baseline.get(place) for place in places)
+    ran.wrote |= oracle.differs(arena.world.baseline, digest, actor.key)

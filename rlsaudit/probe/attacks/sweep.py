@@ -11,8 +11,8 @@ from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import Attack, Target, attacks, target
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.ground.digest import DIGEST, digest_of, reach, referrers, release
 from rlsaudit.probe.ground.leak import Leak, Tried, Visit
-from rlsaudit.probe.ground.ownership import digest_of, reach, referrers, release
 from rlsaudit.probe.ground.session import CANCELLED, DENIED, Patience, Reply, Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting
 from rlsaudit.probe.ground.world import Tenant, World
@@ -54,6 +54,8 @@ class Arena:
     visibility: Visibility
     world: World
     patience: Patience = field(default_factory=Patience, compare=False)
+    in_place: bool = False
+    """One transaction holds the seeding and every attack, so that its locks tell nothing of one attack."""
 
     def relations(self) -> tuple[Relation, ...]:
         """Relations with cells: all but sequences, composite leftovers and what extensions own."""
@@ -63,30 +65,16 @@ class Arena:
         """Functions that are called as doors."""
         return self.catalog.functions
 
-    def reach(self, relation: int) -> frozenset[int] | None:
-        """See ``ownership.reach``."""
-        if relation not in self._reached:
-            self._reached[relation] = reach(self.catalog, self.catalog.relation(relation))
-        return self._reached[relation]
-
     def digest(self, relation: int) -> str:
-        """The statement that shows what an attack on ``relation`` may have changed."""
-        return digest_of(self.reach(relation))
-
-    def baseline(self, relation: int) -> oracle.Digest:
-        """What that statement gives before any attack."""
-        if relation not in self._baselines:
-            within, stored = self.reach(relation), self.world.baseline
-            kept = stored if within is None else {place: one for place, one in stored.items() if place[0] in within}
-            self._baselines[relation] = kept
-        return self._baselines[relation]
+        """The statement that shows what an attack on ``relation`` has changed."""
+        if not self.in_place:
+            return DIGEST
+        if relation not in self._digests:
+            self._digests[relation] = digest_of(reach(self.catalog, self.catalog.relation(relation)))
+        return self._digests[relation]
 
     @cached_property
-    def _baselines(self) -> dict[int, oracle.Digest]:
-        return {}
-
-    @cached_property
-    def _reached(self) -> dict[int, frozenset[int] | None]:
+    def _digests(self) -> dict[int, str]:
         return {}
 
     def attacks(self, on: Target, tenant: Tenant, command: Command) -> tuple[Attack, ...]:
@@ -122,7 +110,7 @@ class Narrowed(Arena):
 
 def narrowed(arena: Arena, *relations: Relation, catalog: Catalog | None = None) -> Narrowed:
     shown = catalog or arena.catalog
-    return Narrowed(shown, arena.tenancy, arena.visibility, arena.world, arena.patience, relations)
+    return Narrowed(shown, arena.tenancy, arena.visibility, arena.world, arena.patience, arena.in_place, relations)
 
 
 def focused(arena: Arena, focus: Focus | None) -> Arena:
@@ -206,7 +194,7 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
         key_column = (arena.tenancy.of(attack.relation).key or "") if evidence else ""
     if evidence is None and after is not None:
-        evidence = oracle.changed(before or arena.baseline(attack.relation), after, attack.tenant.key, arena.known)
+        evidence = oracle.changed(arena.world.baseline, after, attack.tenant.key, arena.known, since=before)
     if evidence is not None:
         tried.leaks.append(
             Leak(

@@ -7,53 +7,38 @@ the search goes on until a whole round is clean.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis
+import psycopg
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
-from psycopg import sql
 
-from rlsaudit.catalog.model import COMMANDS, Relation
-from rlsaudit.probe.attacks.relation import Target, target
+from rlsaudit.errors import RlsauditError
+from rlsaudit.probe.attacks.learning import Learning, Neighbourhood
+from rlsaudit.probe.attacks.menus import Menus, Step, menus_of
+from rlsaudit.probe.attacks.neighbourhoods import neighbourhoods
+from rlsaudit.probe.attacks.running import run_program
 from rlsaudit.probe.attacks.sweep import Arena
-from rlsaudit.probe.ground import oracle
 from rlsaudit.probe.ground.hypothesis_home import at_home
-from rlsaudit.probe.ground.leak import Leak, Place, Visit
-from rlsaudit.probe.ground.ownership import DIGEST
-from rlsaudit.probe.ground.session import Session
-from rlsaudit.probe.ground.statement_text import acting, columns, name, text
+from rlsaudit.probe.ground.leak import Leak, Place
+from rlsaudit.probe.ground.session import Reply, Session
 from rlsaudit.probe.ground.world import Tenant
-from rlsaudit.probe.seeding.plan import column_pairs, foreign_keys
 from rlsaudit.tenancy.model import Persona
 
 _LONGEST = 4
 _ROUNDS = 8
 _LONG = 10.0
-"""Seconds from which on a budget is used up, round after round."""
-_TOGGLES = (
-    "SAVEPOINT s",
-    "SET LOCAL enable_seqscan = off",
-    "SET LOCAL enable_indexscan = off",
-    "SET LOCAL plan_cache_mode = force_generic_plan",
-    "SET LOCAL row_security = off",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One statement of a program, and whose cell it belongs to."""
-
-    relation: int
-    command: str
-    statement: str
-    joined: int = 0
-    """The other relation of a join."""
+"""Seconds from which on a budget is used up, neighbourhood after neighbourhood."""
+_SLICE = 30.0
+"""Seconds that one round may take there."""
+_MOST_ROWS = 8
+"""Powers of two by which outcomes are told apart."""
 
 
 class _Over(BaseException):
@@ -61,8 +46,7 @@ class _Over(BaseException):
 
 
 class _Found(Exception):
-    def __init__(self, leak: Leak) -> None:
-        self.leak = leak
+    """A program leaks."""
 
 
 def workloads(
@@ -77,58 +61,140 @@ def workloads(
     database: Path | None = None,
     unproven: Container[tuple[int, str]] = (),
 ) -> tuple[list[Leak], int]:
-    """(leaks not in ``seen``, programs run).  ``seen`` grows by what is found; ``database`` keeps hard examples.
+    """(leaks not in ``seen``, programs run); see ``Workload``."""
+    work = Workload(arena, session, role, seed, examples, seen, database, unproven)
+    work.run(seconds)
+    return work.found, work.programs
 
-    A short budget ends with the first round that finds nothing, a long one is used up.  Up to half of it goes to
-    programs of ``unproven`` (relation, command) pairs first.
+
+@dataclass
+class Workload:
+    """Random programs as one role, and what came of them until now.
+
+    A short budget ends with the first round that finds nothing.  A long one is used up: after that its rounds go to one
+    neighbourhood after the other, as ``learning`` says.  Programs of ``unproven`` (relation, command) pairs come first.
     """
-    menus = _menus(arena, role)
-    first = {t: tuple(one for one in menu if (one.relation, one.command) in unproven) for t, menu in menus.items()}
-    personas = arena.tenancy.context.personas
-    if not personas or not all(menus.values()):
-        return [], 0
-    begun, programs, found, shrinking = time.monotonic(), 0, list[Leak](), False
-    until = begun + (seconds / 2 if all(first.values()) else 0)
 
-    def attempt(tenant: Tenant, persona: Persona, program: Sequence[Step]) -> None:
-        nonlocal programs, shrinking
-        if time.monotonic() > until and not shrinking:
-            raise _Over  # the budget ends the search, never a shrink that is under way
-        programs += 1
-        leak = _run(arena, session, tenant, persona, program)
-        if leak is not None and len(program) > 1:
-            # What one statement does alone is that statement's doing, whatever stood beside it.
-            alone = (_run(arena, session, tenant, persona, (step,)) for step in program)
-            leak = next((single for single in alone if single is not None), leak)
-        if leak is not None and leak.place not in seen:
-            shrinking = True
-            raise _Found(leak)
+    arena: Arena
+    session: Session
+    role: int
+    seed: int
+    examples: int
+    """Programs of one round."""
+    seen: set[Place]
+    """Leaks that are known; grows by what is found."""
+    database: Path | None = None
+    """Keeps hard examples."""
+    unproven: Container[tuple[int, str]] = ()
+    learning: Learning = field(default_factory=Learning)
+    tell: Callable[[str], None] = lambda relation: None
+    """Called with the relation that a round of a long budget goes to; at first it is none."""
+    found: list[Leak] = field(default_factory=list)
+    programs: int = 0
+    _until: float = 0.0
+    _leak: Leak | None = None
+    """The smallest that the round has found yet."""
+    _broken: Exception | None = None
+    _fresh: int | None = None
+    """New outcomes of the round; None while nobody counts them."""
 
-    for chosen in (first, menus):
-        for round_ in count() if all(chosen.values()) else ():
-            shrinking = False
-            # Hypothesis forgets an example that fails no longer, and a leak that has been found is passed over from then on.
-            kept = database / str(len(found)) if database and chosen is menus else None
-            leak = _search(chosen, personas, attempt, seed + round_, examples, kept)
+    def run(self, seconds: float) -> None:
+        """Run programs for so long.  What is found by then stands also when this raises."""
+        if not self.arena.tenancy.context.personas:
+            return
+        begun = time.monotonic()
+        if seconds >= _LONG:
+            self.tell("")
+        self._everywhere(begun, min(seconds, _LONG))
+        if seconds >= _LONG:
+            self._nearby(begun + seconds)
+
+    def _everywhere(self, begun: float, seconds: float) -> None:
+        """Programs of the whole schema's statements, until a round is clean."""
+        menus = menus_of(self.arena, self.role, self.arena.relations())
+        for chosen, until in ((self._doubtful(menus), begun + seconds / 2), (menus, begun + seconds)):
+            self._until = until
+            for number in range(_ROUNDS) if all(chosen.values()) else ():
+                # Hypothesis forgets an example that fails no longer, and a leak that was found is passed over from then on.
+                kept = self.database / str(len(self.found)) if self.database and chosen is menus else None
+                if not self._round(chosen, self.seed + number, kept) or time.monotonic() > until:
+                    break
+
+    def _nearby(self, until: float) -> None:
+        """Programs of one neighbourhood after the other."""
+        self.learning.offer(neighbourhoods(self.arena, self.role, self.session.role, self.unproven))
+        while (now := time.monotonic()) < until and (one := self.learning.next(self.session.role)) is not None:
+            self.tell(one.relation)
+            self._until, self._fresh, before = min(until, now + _SLICE), 0, self.programs
+            try:
+                self._visit(one, self.learning.rounds(one))
+            finally:
+                self.learning.visited(one, self.programs - before, time.monotonic() - now, self._fresh)
+
+    def _visit(self, one: Neighbourhood, number: int) -> None:
+        """The round of that number there: other programs each night, and the same for the same seed."""
+        chosen = menus_of(self.arena, self.role, map(self.arena.catalog.relation, one.members))
+        place = hashlib.sha256(one.relation.encode()).hexdigest()[:16]
+        known = sum(leak.relation in one.members for leak in self.found)
+        kept = self.database / place / str(known) if self.database else None
+        if one.unproven and number % 2 == 0 and all((doubtful := self._doubtful(chosen)).values()):
+            chosen, kept = doubtful, None
+        mixed = hashlib.sha256(f"{self.seed} {number} {one.relation}".encode()).digest()
+        self._round(chosen, int.from_bytes(mixed[:8], "big"), kept)
+
+    def _doubtful(self, menus: Menus) -> Menus:
+        return {
+            tenant: tuple(step for step in menu if (step.relation, step.command) in self.unproven)
+            for tenant, menu in menus.items()
+        }
+
+    def _round(self, menus: Menus, seed: int, database: Path | None) -> bool:
+        """One Hypothesis run; whether it found a leak."""
+        try:
+            _search(menus, self.arena.tenancy.context.personas, self._attempt, seed, self.examples, database)
+        finally:
+            leak, self._leak = self._leak, None
             if leak is not None:
-                seen.add(leak.place)
-                found.append(leak)
-            if time.monotonic() > until or (seconds < _LONG and (leak is None or round_ + 1 == _ROUNDS)):
-                break
-        until = begun + seconds
-    return found, programs
+                self.seen.add(leak.place)
+                self.found.append(leak)
+        if self._broken is not None:
+            raise self._broken
+        return leak is not None
+
+    def _attempt(self, tenant: Tenant, persona: Persona, program: Sequence[Step]) -> None:
+        if time.monotonic() > self._until and self._leak is None:
+            raise _Over  # the budget ends the search, never a shrink that is under way
+        self.programs += 1
+        try:
+            leak = run_program(self.arena, self.session, tenant, persona, program, self._note)
+            if leak is not None and len(program) > 1:
+                # What one statement does alone is that statement's doing, whatever stood beside it.
+                alone = (run_program(self.arena, self.session, tenant, persona, (step,)) for step in program)
+                leak = next((single for single in alone if single is not None), leak)
+        except (RlsauditError, psycopg.Error) as error:
+            self._broken = error  # Hypothesis would take it for a failure of the program, and try to make that small
+            raise _Over from error
+        if leak is not None and leak.place not in self.seen:
+            self._leak = leak
+            raise _Found
+
+    def _note(self, step: Step, reply: Reply) -> None:
+        if self._fresh is not None and step.relation:
+            relation = self.arena.catalog.relation(step.relation).qualified
+            rows = min((reply.affected or len(reply.rows)).bit_length(), _MOST_ROWS)
+            self._fresh += self.learning.note((self.session.role, relation), f"{step.command} {reply.sqlstate or rows}")
 
 
 @at_home()
 def _search(
-    menus: dict[Tenant, tuple[Step, ...]],
+    menus: Menus,
     personas: Sequence[Persona],
     attempt: Callable[[Tenant, Persona, Sequence[Step]], None],
     seed: int,
     examples: int,
     database: Path | None,
-) -> Leak | None:
-    """One Hypothesis run; what it raises is the shrunk leak."""
+) -> None:
+    """One Hypothesis run: the last program that ``attempt`` finds to leak is the shrunk one."""
 
     # Settings stand outside the seed, which would take the database away.
     @hypothesis.settings(
@@ -147,19 +213,12 @@ def _search(
     def crosses(drawn: tuple[Tenant, Persona, tuple[Step, ...]]) -> None:
         attempt(*drawn)
 
-    try:
+    with suppress(_Found, _Over):
         crosses()
-    except _Found as found:
-        return found.leak
-    except _Over:
-        return None
-    return None
 
 
 @st.composite
-def _programs(
-    draw: st.DrawFn, menus: dict[Tenant, tuple[Step, ...]], personas: Sequence[Persona]
-) -> tuple[Tenant, Persona, tuple[Step, ...]]:
+def _programs(draw: st.DrawFn, menus: Menus, personas: Sequence[Persona]) -> tuple[Tenant, Persona, tuple[Step, ...]]:
     """One draw per choice and nothing nested: generation must stay cheaper than the server's answer."""
     tenants = tuple(menus)
     tenant = tenants[draw(st.integers(0, len(tenants) - 1))]
@@ -167,149 +226,3 @@ def _programs(
     menu = menus[tenant]
     length = draw(st.integers(1, _LONGEST))
     return tenant, persona, tuple(menu[draw(st.integers(0, len(menu) - 1))] for _ in range(length))
-
-
-def _run(arena: Arena, session: Session, tenant: Tenant, persona: Persona, program: Sequence[Step]) -> Leak | None:
-    context = acting(persona, tenant.key, tenant.user)
-    statements = tuple(step.statement for step in program)
-    transcript = session.transaction([*context, *statements, "SET CONSTRAINTS ALL IMMEDIATE", DIGEST])
-    at = len(context)
-    replies = transcript.replies[at:]
-    if len(transcript.replies) < at or any(reply.sqlstate for reply in transcript.replies[:at]):
-        return None
-    written = " ".join((*context, *statements))
-    for index, reply in enumerate(replies[: len(statements)]):
-        evidence = oracle.taint([reply], (), arena.world, tenant.key, written)
-        if evidence is not None:
-            shown = _read_from(arena, program[index], oracle.sources(reply, arena.world, tenant.key))
-            return _leak(arena, session, tenant, persona, context, (*program[:index], shown), evidence)
-    if len(replies) == len(statements) + 2 and not transcript.failed:
-        digest = oracle.parse_digest(replies[-1])
-        evidence = oracle.changed(arena.world.baseline, digest, tenant.key, arena.known)
-        if evidence is not None:
-            return _leak(arena, session, tenant, persona, context, program, evidence)
-    return None
-
-
-def _read_from(arena: Arena, step: Step, sources: Counter[int]) -> Step:
-    """Of a join, the side that the foreign values came through."""
-    if not step.joined or not sources:
-        return step
-    most = max(sources.values())
-    likely = {oid for oid, count in sources.items() if count == most}
-    if step.relation in likely:
-        return step
-    through = (oid for oid in (step.joined, step.relation) if oid in likely or _shows(arena, oid, likely))
-    return replace(step, relation=next(through, step.joined))
-
-
-def _shows(arena: Arena, view: int, relations: set[int]) -> bool:
-    return any(oid in relations for oid in arena.catalog.mentions("relation", view, "relation"))
-
-
-def _blamed(arena: Arena, program: Sequence[Step], evidence: oracle.Evidence) -> Step:
-    """A foreign row seen is the last statement's doing; one changed, that of the last write that can have reached it."""
-    if evidence.channel != "digest":
-        return program[-1]
-    writes = [step for step in program if step.command != "SELECT"] or list(program)
-    family = {evidence.relation, *(child.oid for child in arena.catalog.children_of(evidence.relation))}
-    return next((step for step in reversed(writes) if step.relation in family), writes[-1])
-
-
-def _leak(
-    arena: Arena,
-    session: Session,
-    tenant: Tenant,
-    persona: Persona,
-    context: tuple[str, ...],
-    program: Sequence[Step],
-    evidence: oracle.Evidence,
-) -> Leak:
-    blamed = _blamed(arena, program, evidence)
-    return Leak(
-        breaks=evidence.property,
-        relation=blamed.relation,
-        command=blamed.command,
-        role=session.role,
-        actor=tenant.key,
-        owner=evidence.owner,
-        channel=evidence.channel,
-        visits=(Visit(tuple(step.statement for step in program), commit=False),),
-        context=context,
-        mark=evidence.mark,
-        changed=evidence.relation,
-        persona=persona.name,
-    )
-
-
-def _menus(arena: Arena, role: int) -> dict[Tenant, tuple[Step, ...]]:
-    """Statements a tenant's programs are made of, the plainest first: Hypothesis shrinks towards the front."""
-    targets = [
-        target(arena.catalog, arena.tenancy, arena.visibility, role, relation)
-        for relation in arena.relations()
-        if any(arena.visibility.may(role, relation, command) for command in COMMANDS)
-    ]
-    by_relation = {on.relation.oid: on for on in targets}
-    richer = [step for on in targets for step in _richer(arena, on, by_relation)]
-    toggles = [Step(0, "SELECT", toggle) for toggle in _TOGGLES]
-    menus = {}
-    for tenant in arena.world.tenants:
-        plain = (
-            Step(on.relation.oid, command, attack.statement)
-            for on in targets
-            for command in COMMANDS
-            for attack in arena.attacks(on, tenant, command)
-            if "rlsaudit_peek" not in attack.statement
-        )
-        menus[tenant] = tuple(dict.fromkeys((*plain, *richer, *toggles)))
-    return menus
-
-
-def _richer(arena: Arena, on: Target, by_relation: dict[int, Target]) -> list[Step]:
-    """Shapes that no single-relation attack has."""
-    if not on.readable:
-        return []
-    relation, listed = name(on.relation), columns(on.readable)
-    shapes = [
-        ("SELECT", sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(listed, relation)),
-        ("SELECT", sql.SQL("SELECT json_agg(t) FROM (SELECT {} FROM {}) AS t").format(listed, relation)),
-        ("SELECT", sql.SQL("SELECT DISTINCT {} FROM {}").format(listed, relation)),
-        ("SELECT", sql.SQL("SELECT {} FROM {} ORDER BY 1 DESC LIMIT 3").format(listed, relation)),
-    ]
-    plain = [c for c in on.updatable if c not in on.key and c != on.tenant_key and c in on.readable]
-    for column in plain[:1]:
-        touched = sql.SQL("UPDATE {} SET {} = {} RETURNING {}").format(
-            relation, sql.Identifier(column), sql.Identifier(column), listed
-        )
-        shapes.append(("UPDATE", sql.SQL("WITH w AS ({}) SELECT * FROM w").format(touched)))
-    if on.deletable:
-        removed = sql.SQL("DELETE FROM {} RETURNING {}").format(relation, listed)
-        shapes.append(("DELETE", sql.SQL("WITH w AS ({}) SELECT * FROM w").format(removed)))
-    plain_shapes = [Step(on.relation.oid, command, text(shape)) for command, shape in shapes]
-    joins = _joins(arena, on, on.relation, by_relation)
-    return [*plain_shapes, *(Step(on.relation.oid, "SELECT", text(join), other) for other, join in joins)]
-
-
-def _joins(
-    arena: Arena, on: Target, relation: Relation, by_relation: dict[int, Target]
-) -> list[tuple[int, sql.Composed]]:
-    found = []
-    for constraint in foreign_keys(arena.catalog, relation):
-        other = by_relation.get(constraint.referenced)
-        if other is None or not other.readable:
-            continue
-        condition = sql.SQL(" AND ").join(
-            sql.SQL("a.{} = b.{}").format(sql.Identifier(here), sql.Identifier(there))
-            for here, there in column_pairs(arena.catalog, constraint)
-        )
-        for kind in ("JOIN", "RIGHT JOIN"):
-            joined = sql.SQL("SELECT {}, {} FROM {} AS a {} {} AS b ON {}").format(
-                sql.SQL(", ").join(sql.Identifier("a", c) for c in on.readable),
-                sql.SQL(", ").join(sql.Identifier("b", c) for c in other.readable),
-                name(relation),
-                sql.SQL(kind),
-                name(other.relation),
-                condition,
-            )
-            found.append((other.relation.oid, joined))
-    return found

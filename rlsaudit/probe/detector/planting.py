@@ -197,7 +197,7 @@ class _Garden:
                 wrote = False
                 for one in plant.relations or (relation,):
                     leak, tried = self._crosses(plant, one)
-                    wrote = wrote or self._wrote(relation, tried)
+                    wrote = wrote or self._wrote(tried)
                     if leak:
                         return True, wrote
                 return False, wrote
@@ -211,12 +211,13 @@ class _Garden:
                 return any(leak.breaks in plant.expects for leak in called.leaks), False
         return any(trial.leak and trial.leak.breaks in plant.expects for trial in trials), False
 
-    def _wrote(self, relation: Relation, tried: Tried) -> bool:
+    def _wrote(self, tried: Tried) -> bool:
         """Looked for in the digest itself, past the oracle that is being watched."""
-        stored = {(str(oid), who, *one) for (oid, who), one in self.arena.baseline(relation.oid).items()}
-        owners = {*self.arena.known, SHARED}
+        stored, owners = self.arena.world.baseline, {*self.arena.known, SHARED}
         return any(
-            line[1] in owners - {actor} and line not in stored for actor, lines in tried.effects or () for line in lines
+            who in owners - {actor} and stored.get((int(oid or 0), who or SHARED)) != (rows, digest)
+            for actor, lines in tried.effects or ()
+            for oid, who, rows, digest in lines
         )
 
     def _crosses(self, plant: Plant, relation: Relation) -> tuple[Leak | None, Tried]:

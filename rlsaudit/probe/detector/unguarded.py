@@ -68,6 +68,6 @@ def unnoticed(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) 
             connection.execute("SET LOCAL session_replication_role = replica")
             connection.execute(sql.SQL("DELETE FROM {}").format(name(relation)))
             shown = digest(connection, arena.digest(relation.oid))
-            if oracle.changed(arena.baseline(relation.oid), shown, other.key, arena.known) is None:
+            if oracle.changed(arena.world.baseline, shown, other.key, arena.known) is None:
                 missed.append(relation)
     return tuple(missed)

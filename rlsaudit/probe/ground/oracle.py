@@ -19,6 +19,8 @@ from rlsaudit.probe.ground.world import SHARED, World, tokens
 
 Channel = Literal["rows", "error", "notice", "digest", "outcome", "gone", "heard", "fed"]
 Digest = Mapping[tuple[int, str], tuple[str, str]]
+_NONE = ("0", "")
+"""What stands for an owner without rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +90,38 @@ def _foreign(text: str, world: World, actor: str, program: str) -> str:
 
 
 def parse_digest(reply: Reply) -> Digest:
-    """Rows of the digest function as a mapping; see ``ownership.install``."""
+    """Rows of the digest functions as a mapping; see ``digest.install``.  Each relation that was looked at has an entry."""
     return {
         (int(relation or 0), owner or SHARED): (count or "0", digest or "")
         for relation, owner, count, digest in reply.rows
     }
 
 
-def changed(before: Digest, after: Digest, actor: str, known: frozenset[str]) -> Evidence | None:
-    """The first change to rows of another owner.
+def looked_at(digest: Digest) -> frozenset[int]:
+    return frozenset(relation for relation, _ in digest)
+
+
+def changed(
+    before: Digest, after: Digest, actor: str, known: frozenset[str], since: Digest | None = None
+) -> Evidence | None:
+    """The first change to rows of another owner, in the relations that ``after`` looked at.
 
     More rows of a known other tenant is forgery (a row was made for it or moved to it); any other difference is a
-    write.  Rows of owners that nobody knows (a freshly invented key) harm no tenant.
+    write.  Rows of owners that nobody knows (a freshly invented key) harm no tenant.  ``since`` is later than ``before``,
+    and stands for it where it looked.
     """
-    for place in sorted(before.keys() | after.keys()):
-        relation, owner = place
-        if owner == actor or (owner != SHARED and owner not in known):
-            continue
-        old, new = before.get(place, ("0", "")), after.get(place, ("0", ""))
-        if old != new:
-            grew = int(new[0]) > int(old[0])
-            return Evidence("forge" if grew and owner != SHARED else "write", "digest", owner, relation=relation)
+    anew = looked_at(since or {})
+    for relation in sorted(looked_at(after)):
+        stood = since if since is not None and relation in anew else before
+        for owner in sorted({*known, SHARED} - {actor}):
+            old, new = (digest.get((relation, owner), _NONE) for digest in (stood, after))
+            if old != new:
+                grew = int(new[0]) > int(old[0])
+                return Evidence("forge" if grew and owner != SHARED else "write", "digest", owner, relation=relation)
     return None
+
+
+def differs(before: Digest, after: Digest, owner: str) -> bool:
+    """Whether rows of this owner are not as before, in the relations that ``after`` looked at."""
+    places = ((relation, owner) for relation in looked_at(after))
+    return any(before.get(place, _NONE) != after.get(place, _NONE) for place in places)

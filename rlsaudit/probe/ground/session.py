@@ -6,7 +6,7 @@ program survives into the next.  ROLLBACK comes first, because after an error th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -15,48 +15,17 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGresult
 
-from rlsaudit import interrupt
-from rlsaudit.errors import NotTrustworthy
+from rlsaudit.errors import NotTrustworthy, ServerLost
 from rlsaudit.probe.ground.statement_text import Login
+from rlsaudit.probe.ground.wire import Reply, Transcript, diagnostics, exchange, notifications
+
+__all__ = ["CANCELLED", "DENIED", "Patience", "Reply", "Session", "Transcript"]
 
 # Outcomes by which the server says that row security or a privilege refused, rather than something else failing.
 DENIED = frozenset({"42501"})
 CANCELLED = "57014"
 _PATIENCE = ((60, 100), (10, 300), (4, 1000), (0, 3000))
 """Statements that ran into the timeout, and the timeout from then on in milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What one statement gave: cells as the server's text, the command tag, or the error."""
-
-    rows: tuple[tuple[str | None, ...], ...] = ()
-    tag: str = ""
-    sqlstate: str = ""
-    error: str = ""
-    """Message, detail, hint and context joined, as a client could read them."""
-    constraint: str = ""
-    """Name of the constraint or unique index that refused."""
-
-    @property
-    def affected(self) -> int:
-        """Rows named by the command tag: ``UPDATE 3`` is 3."""
-        last = self.tag.rpartition(" ")[2]
-        return int(last) if last.isdigit() else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """Replies to the statements of one message, in order (those after an error are missing), and the notices."""
-
-    replies: tuple[Reply, ...]
-    notices: tuple[str, ...]
-    heard: tuple[tuple[str, str], ...] = ()
-    """(channel, payload) of the notifications that came with the end of a transaction."""
-
-    @property
-    def failed(self) -> Reply | None:
-        return next((reply for reply in self.replies if reply.sqlstate), None)
 
 
 @dataclass
@@ -71,7 +40,7 @@ class Patience:
         return next(timeout for least, timeout in _PATIENCE if self.cancelled >= least)
 
     def note(self, replies: Sequence[Reply]) -> None:
-        self.cancelled += any(reply.sqlstate == CANCELLED for reply in replies)
+        self.cancelled += bool(replies) and replies[-1].sqlstate == CANCELLED  # an error ends a message
 
 
 @dataclass
@@ -89,41 +58,80 @@ class Session:
     """Every reply, while somebody listens."""
     patience: Patience = field(default_factory=Patience)
     """Shared by the sessions of one run."""
+    back: Callable[[], None] | None = None
+    """Waits for a server that went away; raises ServerLost when it does not come back as it was.  None: it is not waited for."""
     _connections: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict)
     _prepared: list[str] = field(default_factory=list)
     _waits: dict[str, int] = field(default_factory=dict)
     _last: str = ""
+    _stays: bool = False
+    """Whether what was run on the connection is meant to last."""
     _notices: list[str] = field(default_factory=list)
 
     def run(self, statements: Sequence[str]) -> Transcript:
-        """Send ``statements`` as one message.  Reconnects once when the connection was lost."""
-        login = next((one.role for one in statements if isinstance(one, Login)), self.login or self.role)
+        """Send ``statements`` as one message; what they leave in the session counts until ``close``.
+
+        Raises ServerLost when the connection is lost meanwhile: nobody knows what had been committed by then.
+        """
+        self._stays = True
+        transcript = self._sent(statements)
+        if transcript.lost:
+            raise ServerLost(f"the session of {self.role} was ended: {transcript.lost}")
+        return self._told(transcript)
+
+    def transaction(self, statements: Sequence[str]) -> Transcript:
+        """Run ``statements`` in a fresh transaction that is never committed; the first two replies are dropped.
+
+        When the connection is lost meanwhile they are run once more: what ends its own session does so again.  Raises
+        ServerLost when the server does not come back, or what had been left in the session is gone.
+        """
+        message = ["ROLLBACK", "BEGIN", *statements]
+        transcript = self._sent(message)
+        if transcript.lost and self.back is not None and not self._stays:
+            self.back()
+            transcript = self._sent(message)
+        if transcript.lost:
+            failed = transcript.failed
+            own = len(transcript.replies) > 2 and failed is not None and failed.sqlstate[:2] in ("08", "57")
+            if self._stays or not own:
+                raise ServerLost(f"the session of {self.role} was ended: {transcript.lost}")
+        self._told(transcript)
+        return Transcript(transcript.replies[2:], transcript.notices)
+
+    def _told(self, transcript: Transcript) -> Transcript:
+        if self.heard is not None:
+            self.heard += transcript.replies
+        return transcript
+
+    def _sent(self, statements: Sequence[str]) -> Transcript:
+        named = [one.role for one in statements if isinstance(one, Login)]
+        login = named[0] if named else self.login or self.role
         if self._last not in ("", login) and self._last in self._connections:
             _execute(self._connections[self._last], "")  # its open transaction would keep the others waiting for locks
         self._last = login
         connection = self._open(login)
         self._notices.clear()
         pgconn = connection.pgconn
-        if self.settings is not None and pgconn.parameter_status(b"session_authorization") != login.encode():
-            _become(connection, login)  # DISCARD ALL has made it the superuser's session again
-        if self._waits.get(login) != self.patience.milliseconds:
-            self._waits[login] = self.patience.milliseconds
-            _execute(connection, f"SET statement_timeout = {self.patience.milliseconds}")
-        self.statements += len(statements)
-        replies = exchange(pgconn, statements)
+        replies: list[Reply] = []
+        lost = ""
+        try:
+            if self.settings is not None and pgconn.parameter_status(b"session_authorization") != login.encode():
+                _become(connection, login)  # DISCARD ALL has made it the superuser's session again
+            if self._waits.get(login) != self.patience.milliseconds:
+                self._waits[login] = self.patience.milliseconds
+                _execute(connection, f"SET statement_timeout = {self.patience.milliseconds}")
+            self.statements += len(statements)
+            replies = exchange(pgconn, statements)
+        except psycopg.OperationalError as error:
+            if pgconn.status != pq.ConnStatus.BAD:
+                raise
+            lost = str(error)
         self.patience.note(replies)
+        heard = notifications(pgconn)
         if pgconn.status == pq.ConnStatus.BAD:
-            self._close(login)
-            if replies and replies[-1].sqlstate[:2] not in ("08", "57", ""):
-                raise NotTrustworthy(f"the scratch server ended the session of {self.role}: {replies[-1].error}")
-        if self.heard is not None:
-            self.heard += replies
-        return Transcript(tuple(replies), tuple(self._notices), _notifications(pgconn))
-
-    def transaction(self, statements: Sequence[str]) -> Transcript:
-        """Run ``statements`` in a fresh transaction that is never committed; the first two replies are dropped."""
-        transcript = self.run(["ROLLBACK", "BEGIN", *statements])
-        return Transcript(transcript.replies[2:], transcript.notices)
+            lost = lost or (replies[-1].error if replies else "") or "the connection is bad"
+            self._connections.pop(login).close()
+        return Transcript(tuple(replies), tuple(self._notices), heard, lost)
 
     def prepare(self, statement: str) -> None:
         """Run ``statement`` outside any program, on every connection that is open or will be."""
@@ -138,23 +146,14 @@ class Session:
 
     def close(self) -> None:
         """Close every connection; the next program finds a new one."""
+        self._stays = False
         for login in tuple(self._connections):
-            self._close(login)
-
-    def _close(self, login: str) -> None:
-        self._connections.pop(login).close()
+            self._connections.pop(login).close()
 
     def _open(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
         if login not in self._connections:
-            options = f"-c statement_timeout={self.patience.milliseconds} -c lock_timeout=1000"
             try:
-                who = self.conninfo if self.settings is not None else make_conninfo(self.conninfo, user=login)
-                connection = psycopg.connect(who, options=options, autocommit=True)
-                if self.settings is not None:
-                    for setting in self.settings:
-                        if "_timeout'" not in setting:
-                            _execute(connection, setting)
-                    _become(connection, login)
+                connection = self._connected(login)
             except psycopg.OperationalError as error:
                 raise NotTrustworthy(f"the scratch server refuses a login of {login}: {error}") from error
             connection.pgconn.notice_handler = self._notice
@@ -164,36 +163,28 @@ class Session:
             self._waits[login] = self.patience.milliseconds
         return self._connections[login]
 
+    def _connected(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A new connection; where the server just went away, as soon as it is back."""
+        who = self.conninfo if self.settings is not None else make_conninfo(self.conninfo, user=login)
+        options = f"-c statement_timeout={self.patience.milliseconds} -c lock_timeout=1000"
+        try:
+            connection = psycopg.connect(who, options=options, autocommit=True)
+        except psycopg.OperationalError:
+            if self.back is None:
+                raise
+            self.back()
+            connection = psycopg.connect(who, options=options, autocommit=True)
+        if self.settings is not None:
+            for setting in self.settings:
+                if "_timeout'" not in setting:
+                    _execute(connection, setting)
+            _become(connection, login)
+        return connection
+
     def _notice(self, result: PGresult) -> None:
-        message = _diagnostics(result)
+        message = diagnostics(result)
         if "there is no transaction in progress" not in message:
             self._notices.append(message)
-
-
-def _notifications(pgconn: pq.abc.PGconn) -> tuple[tuple[str, str], ...]:
-    found = []
-    while (one := pgconn.notifies()) is not None:
-        found.append((one.relname.decode(errors="replace"), one.extra.decode(errors="replace")))
-    return tuple(found)
-
-
-def exchange(pgconn: pq.abc.PGconn, statements: Sequence[str]) -> list[Reply]:
-    """Send ``statements`` as one message and gather a reply to each, up to the first error."""
-    pgconn.send_query(";\n".join(statements).encode())
-    replies: list[Reply] = []
-    while (result := pgconn.get_result()) is not None:
-        if result.status == pq.ExecStatus.COPY_OUT:
-            rows = _drain_copy(pgconn)
-            ended = pgconn.get_result()  # one statement, one reply: the rows and the command's end belong together
-            failed = ended is not None and ended.status == pq.ExecStatus.FATAL_ERROR
-            replies.append(_reply(ended) if ended is not None and failed else rows)
-            continue
-        if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH):
-            pgconn.put_copy_end(b"rlsaudit sends no data")
-            continue
-        replies.append(_reply(result))
-    interrupt.check()
-    return replies
 
 
 def _become(connection: psycopg.Connection[tuple[object, ...]], role: str) -> None:
@@ -208,43 +199,3 @@ def _execute(connection: psycopg.Connection[tuple[object, ...]], statement: str)
     with suppress(psycopg.Error):
         connection.execute(b"ROLLBACK")
         connection.execute(statement.encode())
-
-
-def _drain_copy(pgconn: pq.abc.PGconn) -> Reply:
-    lines: list[tuple[str | None, ...]] = []
-    while True:
-        try:
-            count, data = pgconn.get_copy_data(0)
-        except psycopg.OperationalError:
-            break  # an error in the middle of the rows; the result that follows tells which
-        if count <= 0:
-            break
-        lines.append((bytes(data).decode(errors="replace").rstrip("\n"),))
-    return Reply(rows=tuple(lines), tag="COPY")
-
-
-def _reply(result: PGresult) -> Reply:
-    if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
-        sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000").decode()
-        constraint = (result.error_field(pq.DiagnosticField.CONSTRAINT_NAME) or b"").decode(errors="replace")
-        return Reply(sqlstate=sqlstate, error=_diagnostics(result), constraint=constraint)
-    rows: tuple[tuple[str | None, ...], ...] = ()
-    if result.status == pq.ExecStatus.TUPLES_OK:
-        columns = range(result.nfields)
-        rows = tuple(tuple(_text(result.get_value(row, c)) for c in columns) for row in range(result.ntuples))
-    return Reply(rows=rows, tag=(result.command_status or b"").decode())
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="replace")
-
-
-def _diagnostics(result: PGresult) -> str:
-    fields = (
-        pq.DiagnosticField.MESSAGE_PRIMARY,
-        pq.DiagnosticField.MESSAGE_DETAIL,
-        pq.DiagnosticField.MESSAGE_HINT,
-        pq.DiagnosticField.CONTEXT,
-    )
-    parts = [value.decode(errors="replace") for name in fields if (value := result.error_field(name))]
-    return "\n".join(parts)

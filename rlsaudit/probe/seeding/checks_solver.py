@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,10 +45,18 @@ def connected(
 ) -> list[Demand]:
     """``demands`` and all others that share a column with them which is free to change."""
     free = {column.number for column in relation.columns if column.name not in fixed}
-    found = list(demands)
-    for one in found:
-        found += [other for other in every if other not in found and one.columns & other.columns & free]
-    return found
+    sharing: dict[int, list[int]] = defaultdict(list)
+    for place, other in enumerate(every):
+        for number in other.columns & free:
+            sharing[number].append(place)
+    found = dict.fromkeys(demands)
+    waiting = list(found)
+    for one in waiting:
+        near = sorted({place for number in one.columns & free for place in sharing[number]})
+        new = [every[place] for place in near if every[place] not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return list(found)
 
 
 def satisfying(

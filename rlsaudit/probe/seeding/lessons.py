@@ -18,6 +18,8 @@ MORE = 16
 _UNSOLVED = 12
 _SAME = 6
 """How often a unique key over dictated columns may refuse before a second row counts as impossible."""
+_MANY = 8
+"""CHECKs that refused one after the other before all of a relation are heeded: attempts would not suffice for hundreds."""
 _HOPELESS = frozenset({"57014", "54001", "42P17", "42P01", "42883", "42703", "0A000", "55000"})
 """A trigger that hangs, recurses without end or names what is not there: other values do not help."""
 
@@ -89,6 +91,8 @@ def learn(
             check = next((c for c in catalog.constraints_of(relation.oid) if c.name == refusal.constraint), None)
             _advance(lessons, [c for c in relation.columns if check is None or c.number in check.columns])
         lessons.checks.add(refusal.constraint)
+        if len(lessons.checks) >= _MANY:
+            lessons.checks.update(c.name for c in catalog.constraints_of(relation.oid) if c.kind == "check")
     elif code == "23514" and refusal.source == "ExecFindPartition":
         lessons.bounded = True
         lessons.leaf += 1

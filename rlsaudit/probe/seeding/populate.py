@@ -10,6 +10,7 @@ import psycopg
 
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.probe.ground import ownership
+from rlsaudit.probe.ground.digest import digest_of, install
 from rlsaudit.probe.ground.oracle import Digest, parse_digest
 from rlsaudit.probe.ground.session import Reply
 from rlsaudit.probe.ground.statement_text import name
@@ -80,8 +81,7 @@ def _describe(
     failures: Mapping[int, str],
 ) -> World:
     _refresh(connection, catalog)
-    ownership.install(connection, catalog, tenancy, tenants)
-    ownership.install_release(connection, catalog, tenancy)
+    install(connection, catalog, tenancy, tenants)
     rows: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for relation in ownership.digested(catalog, tenancy):
         for owner, row in ownership.owned_rows(connection, catalog, tenancy.of(relation.oid), tenants):
@@ -111,7 +111,7 @@ def _describe(
     )
 
 
-def digest(connection: Connection, asked: str = ownership.DIGEST) -> Digest:
+def digest(connection: Connection, asked: str = digest_of(None)) -> Digest:
     """Count and hash of every relation's rows by owner, as they stand now; or of those that ``asked`` asks for."""
     records = connection.execute(asked.encode()).fetchall()
     return parse_digest(Reply(rows=tuple(tuple(None if c is None else str(c) for c in record) for record in records)))

@@ -45,7 +45,7 @@ class Proposer:
         self._tenants = tenants
         self.supply = supply
         self._dictator = dictator
-        self._near: dict[int, Mapping[str, tuple[str, ...]]] = {}
+        self._near: dict[int, Mapping[str, tuple[tuple[str, ...], int]]] = {}
 
     def row(
         self,
@@ -98,27 +98,28 @@ class Proposer:
         """Where a trigger refuses without naming a column: all combinations of the constants that it compares with."""
         if column.name in lessons.good:
             return lessons.good[column.name]
-        stride = 1
-        for name, near in self._compared(relation).items():
-            if name == column.name:
-                # One place more, for a value of its own.
-                place = lessons.raised // stride % (len(near) + 1)
-                return near[place] if place < len(near) else None
-            stride *= len(near) + 1
-        return None
+        near, stride = self._compared(relation).get(column.name, ((), 1))
+        place = lessons.raised // stride % (len(near) + 1)
+        return near[place] if place < len(near) else None
 
-    def _compared(self, relation: Relation) -> Mapping[str, tuple[str, ...]]:
-        """The columns that anything is compared with, in their order, and the constants."""
+    def _compared(self, relation: Relation) -> Mapping[str, tuple[tuple[str, ...], int]]:
+        """The columns that anything is compared with, in their order, and the constants; how many refusals each is kept
+        for, so that all combinations come up."""
         if relation.oid not in self._near:
-            writable = (column for column in relation.columns if not column.generated)
-            every = ((column.name, self.supply.near(relation, column)[:_CONSTANTS]) for column in writable)
-            self._near[relation.oid] = {name: near for name, near in every if near}
+            found: dict[str, tuple[tuple[str, ...], int]] = {}
+            stride = 1
+            for column in relation.columns:
+                near = () if column.generated else self.supply.near(relation, column)[:_CONSTANTS]
+                if near:
+                    found[column.name] = near, stride
+                    stride *= len(near) + 1  # one place more, for a value of its own
+            self._near[relation.oid] = found
         return self._near[relation.oid]
 
     def remember(self, relation: Relation, row: Filled, lessons: Lessons) -> None:
         """Keep the constants with which a row went through at last."""
         if lessons.raised and not lessons.good:
-            for name, near in self._compared(relation).items():
+            for name, (near, _) in self._compared(relation).items():
                 value = row.get(name)
                 if value is not None and value in near:
                     lessons.good[name] = value
@@ -155,10 +156,11 @@ class Proposer:
         own = tenant.name if tenant else ""
         if lasting and (known := lessons.solved.get(own) or lessons.solved.get(_ANYBODY)):
             return known[attempt % len(known)]
+        computed = any(column.generated for column in relation.columns if column.number in numbers)
         pools = {
             column.name: self._candidates(relation, column, dictated, tenant, serial, lessons)
             for column in relation.columns
-            if column.number in numbers or any(c.generated for c in relation.columns if c.number in numbers)
+            if computed or column.number in numbers
         }
         word = values.token(self.band(tenant), serial)
         found = checks_solver.satisfying(self._connection, relation, demands, pools, word, serial)

@@ -18,6 +18,10 @@ _SEGMENTS = re.compile(r"\b(?:AND|OR|THEN|WHEN|ELSE|END|IF|LOOP)\b|;", re.IGNORE
 _SOURCES = 40
 """Functions read for constants, per relation."""
 
+_WORD = re.compile(r"[\w$]+")
+_Segment = tuple[str, frozenset[str], tuple[str, ...]]
+"""A part of a condition, its words and its constants."""
+
 
 class Supply:
     """Knows the types and the constants of one schema."""
@@ -31,6 +35,7 @@ class Supply:
         wanted = {column.type_oid for relation in relations for column in relation.columns}
         self._types = server_side.type_facts(connection, wanted)
         self._texts: dict[int, tuple[str, ...]] = {}
+        self._segments: dict[int, list[_Segment]] = {}
         self._mined: dict[tuple[int, str], tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._readers = _readers(catalog)
@@ -131,12 +136,11 @@ class Supply:
         if place not in self._mined:
             if column.category not in "SNEDUA":
                 return (), ()
-            word = re.compile(rf"(?<![\w$]){re.escape(column.name)}(?![\w$])")
+            plain = _WORD.fullmatch(column.name) is not None
             near: Counter[str] = Counter()
             far: Counter[str] = Counter()
-            for text in self._texts_about(relation):
-                for segment in _SEGMENTS.split(text):
-                    (near if word.search(segment) else far).update(values.mine(segment))
+            for segment, words, constants in self._segments_about(relation):
+                (near if (column.name in words if plain else _names(segment, column.name)) else far).update(constants)
             first = [v for v, _ in near.most_common(_MINED)]
             then = [v for v, _ in far.most_common() if v not in near][:_MINED]
             if column.category not in "SE" and (first or then):
@@ -144,6 +148,15 @@ class Supply:
                 first, then = [taken[v] for v in first if v in taken], [taken[v] for v in then if v in taken]
             self._mined[place] = (tuple(first), tuple(then))
         return self._mined[place]
+
+    def _segments_about(self, relation: Relation) -> list[_Segment]:
+        if relation.oid not in self._segments:
+            parts = (part for text in self._texts_about(relation) for part in _SEGMENTS.split(text))
+            mined = ((part, constants) for part in parts if (constants := values.mine(part)))
+            self._segments[relation.oid] = [
+                (part, frozenset(_WORD.findall(part)), constants) for part, constants in mined
+            ]
+        return self._segments[relation.oid]
 
     def _texts_about(self, relation: Relation) -> tuple[str, ...]:
         if relation.oid not in self._texts:
@@ -157,6 +170,10 @@ class Supply:
             texts += [function.source for function in functions if function.language in ("sql", "plpgsql")]
             self._texts[relation.oid] = tuple(dict.fromkeys(texts))
         return self._texts[relation.oid]
+
+
+def _names(segment: str, column: str) -> bool:
+    return re.search(rf"(?<![\w$]){re.escape(column)}(?![\w$])", segment) is not None
 
 
 def _readers(catalog: Catalog) -> dict[int, list[Policy]]:
