@@ -47,7 +47,7 @@ nightly: $(STAMP) ## The tests that are too long for a change, and 20,000 random
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m nightly
 	RLSAUDIT_SOUNDNESS_POLICIES=20000 RLSAUDIT_SOUNDNESS_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 -q tests/prove
 
-bench: $(STAMP) $(PEERS)/.installed ## Measure all beside its limits, other tools too, into docs/comparison.md (two to three hours; CASES=… adds cases)
+bench: $(STAMP) $(PEERS)/.installed ## Measure all beside its limits, other tools too, into docs/comparison.md (one to two hours; CASES=… adds cases)
 	$(BIN)/python bench/everything.py -- $(PEERS_ASKED) --page docs/comparison.md $(CASES)
 
 bench-quick: $(STAMP) ## Less of the same, in under five minutes; no other tools are installed for it

@@ -1,6 +1,6 @@
 """Every measurement, each in a process of its own, and one table of all figures beside their limits.
 
-    python bench/everything.py                      all of them: two to three hours on two processors
+    python bench/everything.py                      all of them: one to two hours on two processors
     python bench/everything.py --quick              less of each: under five minutes
     python bench/everything.py --only 'fleet|probe' some
 

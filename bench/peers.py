@@ -103,8 +103,11 @@ def version(tool: Tool, arguments: argparse.Namespace) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def on_cases(found: list[Case], arguments: argparse.Namespace) -> tuple[str, list[Figure]]:
-    """The table of a directory of cases."""
+def on_cases(found: list[Case], arguments: argparse.Namespace, *, limited: bool) -> tuple[str, list[Figure]]:
+    """The table of a directory of cases; ``limited`` where noise of ours is a failure.
+
+    Own sound cases are those that hold when executed; a reader of the schema may rightly question one of them.
+    """
     picked = {c.name for c in random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))}
     outcomes: dict[str, list[Outcome]] = {tool.name: [] for tool in arguments.tools}
     for number, case in enumerate(found, 1):
@@ -140,9 +143,8 @@ def on_cases(found: list[Case], arguments: argparse.Namespace) -> tuple[str, lis
         )
         if not tool.program:
             figures.append(Figure(f"{tool.name} on cases", f"{hits} of {len(bad)} found"))
-            figures.append(
-                at_most(f"{tool.name} on cases, safe ones with noise", noisy, 0, "{:.0f}", f" of {len(good)}")
-            )
+            name, of = f"{tool.name} on cases, safe ones with noise", f" of {len(good)}"
+            figures.append(at_most(name, noisy, 0, "{:.0f}", of) if limited else Figure(name, f"{noisy}{of}"))
     heads = (
         "tool",
         "version",
@@ -239,12 +241,15 @@ def main() -> None:
         own = cases(Path(place) / "cases", arguments.only)
         if arguments.quick:
             arguments.sample, own = 2, random.Random(arguments.seed).sample(own, 4)
-        parts = {"own cases": lambda: on_cases(own, arguments), "generated database": lambda: on_generated(arguments)}
+        parts = {
+            "own cases": lambda: on_cases(own, arguments, limited=False),
+            "generated database": lambda: on_generated(arguments),
+        }
         if arguments.cases is not None:
             others = cases(arguments.cases, arguments.only)
             if not others:
                 sys.exit(f"{arguments.cases}: no case.toml below it")
-            parts["other cases"] = lambda: on_cases(others, arguments)
+            parts["other cases"] = lambda: on_cases(others, arguments, limited=True)
         for name, part in parts.items():
             text, more = part()
             print(f"{text}\n")
