@@ -116,9 +116,7 @@ def _reads(subject: Subject, trigger: Trigger, parent: Relation, columns: set[st
 def dependants(subject: Subject, key: Constraint) -> tuple[Constraint, ...]:
     """Foreign keys that refer to the columns of a unique key."""
     return tuple(
-        one
-        for one in subject.catalog.references_to(key.relation)
-        if set(one.referenced_columns) == set(key.columns)
+        one for one in subject.catalog.references_to(key.relation) if set(one.referenced_columns) == set(key.columns)
     )
 
 

@@ -14,7 +14,7 @@ from rlsaudit.checks._setters import Setter, callers, setters
 
 from rlsaudit.catalog.identifiers import literal, quote
 from rlsaudit.catalog.model import PUBLIC, Column, Function, Relation
-from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.check import Example, Hit, Subject, check, kept
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.members import memberships, names_login
@@ -150,10 +150,15 @@ def _by_caller(subject: Subject, function: Function) -> bool:
     )
 
 
+@kept
+def _memberships(subject: Subject) -> tuple[tuple[Relation, Column, Column], ...]:
+    return tuple(memberships(subject.catalog, subject.tenancy))
+
+
 def _known(subject: Subject, setter: Setter, checked: list[Function]) -> _Known | None:
     function = setter.function
     set_here = {one.setting for one in setters(subject) if one.function.oid == function.oid}
-    for relation, user, tenant in memberships(subject.catalog, subject.tenancy):
+    for relation, user, tenant in _memberships(subject):
         if names_login(user):
             said = f"{relation.qualified} says which login belongs to which tenant"
             return _Known(said, "high", relation, user, tenant, "session_user")
@@ -162,7 +167,7 @@ def _known(subject: Subject, setter: Setter, checked: list[Function]) -> _Known 
         return _Known(f"policies know the caller from {gateway[0]}", "high")
     acting = sorted(name for name in context_settings(subject) - set_here if words.user_like(name))
     if function.security_definer and acting:
-        for relation, user, tenant in memberships(subject.catalog, subject.tenancy):
+        for relation, user, tenant in _memberships(subject):
             caller = f"NULLIF(current_setting({literal(acting[0])}, true), '')::{user.type}"
             said = f"{relation.qualified} says who belongs to which tenant and {acting[0]} who is acting"
             return _Known(said, "high", relation, user, tenant, caller)

@@ -10,8 +10,9 @@ from rlsaudit.checks._fixes import several
 from rlsaudit.checks._routines import calls, reached, relation_names
 
 from rlsaudit.catalog.identifiers import quote
+from rlsaudit.catalog.model import Grant
 from rlsaudit.catalog.policies import settings_read
-from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.check import Example, Hit, Subject, check, kept
 from rlsaudit.finding import Severity
 
 _SETUP = (
@@ -55,7 +56,7 @@ def _hits(subject: Subject, one: Asked) -> Iterator[Hit]:
     roles = [role for role in subject.tenancy.roles if subject.visibility.may_execute(role.oid, function)]
     temporary = [role.name for role in roles if _may_on_database(subject, role.oid, "TEMPORARY")]
     creating = [role.name for role in roles if _may_create(subject, role.oid)]
-    tables = {relation.name: relation.schema for relation in subject.catalog.relations}
+    tables = _schemas(subject)
     read = [name for schema, name, _ in relation_names(function.source) if not schema and name in tables]
     routines = {other.name: other.schema for other in reached(subject, function.oid) if other.oid != function.oid}
     called = [call.name for call in calls(function.source) if not call.schema and call.name in routines]
@@ -78,12 +79,19 @@ def _hits(subject: Subject, one: Asked) -> Iterator[Hit]:
     )
 
 
+@kept
+def _schemas(subject: Subject) -> dict[str, str]:
+    return {relation.name: relation.schema for relation in subject.catalog.relations}
+
+
+@kept
+def _on_database(subject: Subject) -> tuple[Grant, ...]:
+    return tuple(grant for grant in subject.catalog.grants if grant.target == "database")
+
+
 def _may_on_database(subject: Subject, role: int, privilege: str) -> bool:
     mine = subject.visibility.inherits(role) | {0}
-    return any(
-        grant.target == "database" and grant.privilege == privilege and grant.grantee in mine
-        for grant in subject.catalog.grants
-    )
+    return any(grant.privilege == privilege and grant.grantee in mine for grant in _on_database(subject))
 
 
 def _may_create(subject: Subject, role: int) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _AGAIN = 1.0
@@ -15,6 +17,7 @@ _AGAIN = 1.0
 _pending = 0
 _since = 0.0
 _closing = False
+_within = False
 
 
 def watch() -> None:
@@ -44,6 +47,18 @@ def remember() -> None:
     _closing = True
 
 
+@contextmanager
+def between_steps() -> Iterator[None]:
+    """Within the block a signal is raised by the next ``check`` only, not in the midst of a library that may not bear it."""
+    global _within  # noqa: PLW0603 - signals belong to the process
+    before, _within = _within, True
+    try:
+        yield
+    finally:
+        _within = before
+    check()
+
+
 def ends(error: BaseException) -> bool:
     """Whether a signal ends the run: ``error`` is how it was told, or what failed because a statement was cut off."""
     return isinstance(error, KeyboardInterrupt) or bool(_pending)
@@ -59,7 +74,7 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     again = bool(_pending) and time.monotonic() - _since >= _AGAIN
     _since = _since if _pending else time.monotonic()
     _pending = number
-    if again or not _closing:
+    if again or not (_closing or _within):
         _raise()
 
 

@@ -101,8 +101,8 @@ class Visibility:
             found = self.privileges(role, relation)
             if relation.oid in self._column_grants:
                 found = found.union(one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
-            self._allowed[key] = found = found if self.may_use_schema(role, relation.schema) else frozenset()
-        return command in found
+            self._allowed[key] = found
+        return command in found and self.may_use_schema(role, relation.schema)
 
     def alike(self, relations: Iterable[Relation]) -> tuple[tuple[Relation, int], ...]:
         """One of those that give every role the same by ``may``, and how many they are: a catalog has few kinds of grants."""

@@ -48,6 +48,26 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(("number", "code"), CASES, ids=["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_midst_of_a_library_waits_for_the_next_step(number, code) -> None:
+    """Raised anywhere inside Hypothesis it may come out as a failed assertion of its own."""
+    script = f"""
+import os
+from rlsaudit import interrupt
+interrupt.watch()
+reached = False
+try:
+    with interrupt.between_steps():
+        os.kill(os.getpid(), {int(number)})
+        reached = True
+        interrupt.check()
+        reached = False
+except KeyboardInterrupt:
+    raise SystemExit(interrupt.exit_code() if reached else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), CASES, ids=["SIGINT", "SIGTERM"])
 def test_interrupted_random_workloads(number, code, tmp_path, environment) -> None:
     """Hypothesis takes some exceptions for failures of the test that it runs; a signal is none."""
     (tmp_path / "schema.sql").write_text(

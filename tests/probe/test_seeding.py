@@ -149,3 +149,23 @@ def test_unseedable_relation_is_not_covered(schema) -> None:
     result = loaded.probe()
     assert {cell.state for cell in result.cells if cell.relation == "public.no_way"} == {"not covered"}
     assert {cell.state for cell in result.cells if cell.relation == "public.good"} == {"held"}
+
+
+WIDE = """
+CREATE ROLE n_app LOGIN;
+CREATE TABLE wide (tenant_id int NOT NULL, {});
+ALTER TABLE wide ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON wide USING (tenant_id = current_setting('app.tenant_id')::int);
+GRANT SELECT, INSERT ON wide TO n_app;
+"""
+
+
+def test_a_row_that_does_not_fit_into_a_page_is_left_partly_empty(schema) -> None:
+    columns = ", ".join(f"c{at} {('timestamptz', f'bigint CHECK (c{at} > 0)', 'text')[at % 3]}" for at in range(1500))
+    loaded = schema(WIDE.format(columns))
+    with loaded.connect() as connection:
+        world = populate(connection, loaded.catalog, loaded.tenancy)
+    for tenant in world.tenants:
+        rows = world.of(loaded.oid("public.wide"), tenant.key)
+        assert rows, world.failures
+        assert all(any(value and value in world.marks for value in row.values()) for row in rows)

@@ -19,6 +19,7 @@ import psycopg
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
+from rlsaudit import interrupt
 from rlsaudit.errors import RlsauditError
 from rlsaudit.probe.attacks.learning import Learning, Neighbourhood
 from rlsaudit.probe.attacks.menus import Menus, Step, menus_of
@@ -213,7 +214,7 @@ def _search(
     def crosses(drawn: tuple[Tenant, Persona, tuple[Step, ...]]) -> None:
         attempt(*drawn)
 
-    with suppress(_Found, _Over):
+    with interrupt.between_steps(), suppress(_Found, _Over):
         crosses()
 
 

@@ -18,8 +18,8 @@ MORE = 16
 _UNSOLVED = 12
 _SAME = 6
 """How often a unique key over dictated columns may refuse before a second row counts as impossible."""
-_MANY = 8
-"""CHECKs that refused one after the other before all of a relation are heeded: attempts would not suffice for hundreds."""
+_FILLED = 100
+"""Columns that need no value and get one where a row with all of them does not fit into a page."""
 _HOPELESS = frozenset({"57014", "54001", "42P17", "42P01", "42883", "42703", "0A000", "55000"})
 """A trigger that hangs, recurses without end or names what is not there: other values do not help."""
 
@@ -84,6 +84,9 @@ def learn(
     if code in _HOPELESS:
         lessons.way = "alone" if lessons.way == "context" else "context"
         lessons.hopeless = code in ("57014", "54001") or attempt > 2
+    elif code == "54000" and refusal.message.startswith("row is too big"):
+        optional = [c.name for c in relation.columns if c.default is not None or not c.not_null]
+        lessons.skipped.update(optional[_FILLED:])
     elif code == "428C9" and column:
         lessons.banned.add(column.name)
     elif code == "23514" and refusal.constraint and not elsewhere:
@@ -91,8 +94,6 @@ def learn(
             check = next((c for c in catalog.constraints_of(relation.oid) if c.name == refusal.constraint), None)
             _advance(lessons, [c for c in relation.columns if check is None or c.number in check.columns])
         lessons.checks.add(refusal.constraint)
-        if len(lessons.checks) >= _MANY:
-            lessons.checks.update(c.name for c in catalog.constraints_of(relation.oid) if c.kind == "check")
     elif code == "23514" and refusal.source == "ExecFindPartition":
         lessons.bounded = True
         lessons.leaf += 1
