@@ -80,6 +80,7 @@ def test_a_key_that_goes_away_during_the_run_does_not_take_the_reports_along(rls
     assert rlsaudit("verify", "rlsaudit-report").code == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_runs_of_a_demo_are_the_same_but_for_times(rlsaudit, tmp_path) -> None:
     smallest = min(demos(), key=lambda demo: path(demo).stat().st_size)

@@ -23,7 +23,15 @@ FOUND = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("demo", demos(), ids=lambda demo: demo.filename.removesuffix(".sql"))
+@pytest.mark.parametrize(
+    "demo",
+    [
+        pytest.param(
+            one, id=one.filename.removesuffix(".sql"), marks=() if one.filename[0] in "14" else pytest.mark.nightly
+        )
+        for one in demos()
+    ],
+)
 def test_demo(demo, rlsaudit, tmp_path) -> None:
     ran = rlsaudit("scan", path(demo), "--budget", "1")
     evidence = json.loads((tmp_path / "rlsaudit-report" / "evidence.json").read_text(encoding="utf-8"))

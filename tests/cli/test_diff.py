@@ -124,7 +124,9 @@ def test_a_pull_request_that_opens_a_hole_fails_with_line_and_witness(
     assert any(witness in one["witness"] for one in bad)
 
 
-@pytest.mark.parametrize("branch", ["e-index", "e-table", "e-table-alone", "e-rewritten"])
+@pytest.mark.parametrize("branch", [
+    "e-index", "e-table", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("e-table-alone", "e-rewritten")),
+])  # fmt: skip
 def test_a_pull_request_that_opens_nothing_passes(rlsaudit: Run, repository: Path, branch: str) -> None:
     begun = time.monotonic()
     ran = rlsaudit("diff", "git:main:db/migrations", f"git:{branch}:./db/migrations", "--fail-on", "review")
@@ -173,6 +175,7 @@ def test_what_is_not_in_the_repository_is_one_line(rlsaudit: Run, repository: Pa
     assert "BASE: " in ran.errors
 
 
+@pytest.mark.nightly
 def test_links_of_a_commit_are_followed_within_it(rlsaudit: Run, repository: Path) -> None:
     """As a checkout has them; what a link or a submodule hides is an error, and never left out."""
     link = repository / "db" / "migrations" / "003_change.sql"
@@ -207,6 +210,7 @@ def test_a_failing_migration_is_named_on_its_side(rlsaudit: Run, repository: Pat
     assert f"{side}: git:broken:db/migrations/003_change.sql:2:" in ran.errors
 
 
+@pytest.mark.nightly
 def test_an_empty_base_makes_everything_new(rlsaudit: Run, sound: Path, leaky: Path, tmp_path: Path) -> None:
     (tmp_path / "none.sql").write_text("")
     assert rlsaudit("diff", "none.sql", sound, "-q").code == 0
@@ -294,6 +298,7 @@ def test_a_changed_trigger_that_alone_keeps_tenants_apart_is_for_review(rlsaudit
     assert rlsaudit("diff", "base.sql", "head.sql", "-q").output.startswith("SAFE  ")
 
 
+@pytest.mark.nightly
 def test_snapshots_and_records_are_compared_without_a_server(
     rlsaudit: Run, sound: Path, leaky: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def scanned(rlsaudit: Run, leaky: Path, tmp_path: Path) -> dict[str, Any]:
     return _evidence(tmp_path)
 
 
+@pytest.mark.nightly
 def test_a_leak_is_waived_until_the_day_it_ends(rlsaudit, leaky, tmp_path, scanned) -> None:
     rules = {finding["check"] for finding in scanned["findings"]}
     _waivers(tmp_path, *rules)

@@ -18,7 +18,9 @@ CASES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize("phase", ["loading the schema", "attacking", "shrinking"])
-@pytest.mark.parametrize(("number", "code"), CASES, ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"), [CASES[0], pytest.param(*CASES[1], marks=pytest.mark.nightly)], ids=["SIGINT", "SIGTERM"]
+)
 def test_interrupted_scan(number, code, phase, tmp_path, environment) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="ri-", dir="/tmp"))  # short, for the socket's sake
     temporary.chmod(0o711)

@@ -116,7 +116,7 @@ main()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_interruption_leaves_nothing(target, tmp_path, environment, way, number, phase, leaky) -> None:
     """What was found is written and none of it reads like a pass; on the target all is as it was."""
@@ -147,7 +147,7 @@ def test_an_interruption_leaves_nothing(target, tmp_path, environment, way, numb
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_a_signal_while_clearing_up_loses_nothing(target, tmp_path, environment, way, number, leaky) -> None:
     source = fill(target, leaky.read_text())
     before = everything(target)

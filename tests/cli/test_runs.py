@@ -61,6 +61,7 @@ def test_leaky_run(rlsaudit, leaky, tmp_path) -> None:
     assert (tmp_path / "again" / "evidence.json").read_bytes() == (report / "evidence.json").read_bytes()
 
 
+@pytest.mark.nightly
 def test_scripts_of_an_earlier_run_are_gone(rlsaudit, sound, leaky, tmp_path) -> None:
     assert rlsaudit("scan", leaky, "--budget", "0").code == 1
     assert rlsaudit("scan", sound, "--budget", "0").code == 0
@@ -74,6 +75,7 @@ def test_same_seed_same_evidence(rlsaudit, leaky, tmp_path) -> None:
     assert first == second
 
 
+@pytest.mark.nightly
 def test_fail_on_raises_the_bar(rlsaudit, leaky) -> None:
     assert rlsaudit("audit", leaky, "--fail-on", "critical").code in (0, 1)
     assert rlsaudit("scan", leaky, "--budget", "0", "--fail-on", "critical").code == 1

@@ -18,7 +18,7 @@ from tests.integrations.conftest import ROOT, environment, git, install, tool
 from tests.integrations.test_recipes import COMMANDS
 
 pytestmark = pytest.mark.slow
-EVERY_TIME = ("README.md", "docs/quick-start.md")
+EVERY_TIME = ("README.md",)
 """Pages whose commands are run with every change; the others' are run nightly."""
 
 SCHEMA = """\

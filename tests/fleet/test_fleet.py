@@ -84,6 +84,7 @@ def test_what_is_finished_stands_until_something_changes(schemas: Path) -> None:
     assert not any(one["stands"] for one in entries(schemas).values())
 
 
+@pytest.mark.nightly
 def test_what_a_target_reads_from_beside_it_is_part_of_what_was_asked(schemas: Path) -> None:
     """Files that SQL includes, and the configuration and waivers of the directory that the fleet is started in."""
     (schemas / "tables.sql").write_text((schemas / "sound.sql").read_text())
@@ -105,6 +106,7 @@ def test_what_a_target_reads_from_beside_it_is_part_of_what_was_asked(schemas: P
     assert stands()
 
 
+@pytest.mark.nightly
 def test_a_report_of_before_is_not_taken_for_a_new_one(schemas: Path) -> None:
     """Whoever gathers */TEST-*.xml must not find a pass of a target that has no verdict now; the chain goes on."""
     (schemas / "fleet.toml").write_text('[targets.one]\nsource = "sound.sql"\nmode = "audit"\nretries = 0\n')
@@ -153,6 +155,7 @@ def test_no_password_goes_into_what_was_asked() -> None:
     assert len({_asked(Target("a", source), ()) for source in sources}) == 1
 
 
+@pytest.mark.nightly
 def test_a_live_target_stands_while_its_catalog_does(schemas: Path, server: Any) -> None:
     server.create_database("fleet_live")
     try:

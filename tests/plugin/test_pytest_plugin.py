@@ -97,7 +97,7 @@ def test_cells_are_items(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n", "2"], marks=pytest.mark.nightly)])
 def test_a_leak_fails_its_item(project: Path, workers: list[str]) -> None:
     arguments = ["--rlsaudit", "leaky.sql", "--rlsaudit-budget", "1", "-k", "everything or notes", *workers]
     code, output = run(project, *arguments)
