@@ -98,3 +98,17 @@ def target(server: ScratchServer):
     with ScratchServer(server.binary("postgres").parent) as live:
         live.create_database("target")
         yield live
+
+
+def processes_under(place: Path) -> list[str]:
+    """Processes whose command line or working directory is under ``place``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = str((process / "cwd").readlink())
+        except OSError:
+            continue
+        if where.startswith(f"{place}/") or f"{place}/" in line:
+            found.append(line)
+    return found

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlsaudit.demo import demos, path
+from tests.cli.conftest import processes_under
 
 CASES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -108,7 +109,7 @@ def _interrupt(
                 break
         else:
             pytest.fail(f"the scan never said {phase!r}")
-        assert _servers(temporary), "no scratch server was running"
+        assert processes_under(temporary), "no scratch server was running"
         time.sleep(2 if phase == "attacking" else 0)
         process.send_signal(number)
         output, errors = process.communicate(timeout=30)
@@ -121,7 +122,7 @@ def _interrupt(
     else:
         _partial_report(output, directory / "rlsaudit-report")
     deadline = time.monotonic() + 5
-    while (left := _servers(temporary)) and time.monotonic() < deadline:
+    while (left := processes_under(temporary)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "processes of the scratch server are still there"
     assert list(temporary.iterdir()) == [], "the scratch server's directory is still there"
@@ -142,17 +143,3 @@ def _partial_report(output: str, report: Path) -> None:
 
 def _command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "rlsaudit", *map(str, arguments)]
-
-
-def _servers(place: Path) -> list[str]:
-    """Processes whose command line or working directory is under ``place``."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = str((process / "cwd").readlink())
-        except OSError:
-            continue
-        if where.startswith(f"{place}/") or f"{place}/" in line:
-            found.append(line)
-    return found

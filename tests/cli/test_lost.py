@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from rlsaudit.source.server import ScratchServer
+from tests.cli.conftest import processes_under
 
 MORE = "".join(
     f"""
@@ -136,26 +137,12 @@ def test_our_own_server_is_gone(phase, budget, how, tmp_path, environment, leaky
             assert "the run ended early; the reports say what was found until then" in errors
             partly(evidence(tmp_path), leaks=phase != SEEDING and not phase.startswith("attacking"))
         deadline = time.monotonic() + 10
-        while (left := _under(temporary)) and time.monotonic() < deadline:
+        while (left := processes_under(temporary)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not left, "processes of the scratch server are still there"
         assert list(temporary.iterdir()) == [], "the scratch server's directory is still there"
     finally:
         temporary.rmdir()
-
-
-def _under(place: Path) -> list[str]:
-    """Processes whose command line or working directory is under ``place``."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = str((process / "cwd").readlink())
-        except OSError:
-            continue
-        if where.startswith(f"{place}/") or f"{place}/" in line:
-            found.append(line)
-    return found
 
 
 @pytest.mark.slow
