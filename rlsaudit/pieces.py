@@ -42,5 +42,8 @@ class Pieces:
     history: tuple[HistoryEntry, ...] = ()
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Where the SQL of the source last defined an object: its identity → file and line."""
-    interrupted: bool = False
-    """The run ended early; what is here was found until then."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal or a lost server ended the attack; what is here was found until then."""
+        return self.probed is not None and self.probed.interrupted

@@ -138,7 +138,6 @@ def pieces_of(
         command=tuple(map(dsn.redact, options.command)), configuration_hash=options.configuration_hash,
         seed=options.seed, fail_on=options.fail_on, scratch_version=opened.server.version if opened.server else "",
         started=clock.started, seconds=clock.seconds, phases=tuple(clock.phases),
-        interrupted=probed is not None and probed.interrupted,
     )  # fmt: skip
 
 

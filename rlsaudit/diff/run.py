@@ -83,7 +83,7 @@ class _Run:
         reached = {name for kind, name in found.affected if kind == "relation"}
         return self.judged(
             old.given, new.given, tuple(told),
-            distrust=report.reasons if report.verdict == "not trustworthy" else (),
+            distrust=report.reasons if report.verdict == "not trustworthy" else _unknown(was),
             probed=tuple(sorted(name for _, name in looked[1].probed)),
             unchanged=sum(new.side.tenant_data(name) and name not in reached for name in new.side.relations),
             statements=probed.statements if probed else 0,
@@ -118,7 +118,8 @@ class _Run:
             if opened.server is None:
                 opened = stack.enter_context(open_source(replace(one.options, probing=True), self.progress))
             doubts = doubts_of(pieces.catalog, pieces.tenancy, pieces.proofs)
-            return attacked(opened, self.options, doubts, self.progress, focus), ""
+            probed = attacked(opened, self.options, doubts, self.progress, focus)
+            return probed, "" if probed is not None else f"{one.name} has no copy to attack."
 
     def _looked(self, one: Read, pieces: Pieces, focus: Focus | None) -> Looked:
         report = assemble(pieces)
@@ -159,6 +160,11 @@ class _Run:
             seconds=round(self.clock.seconds, 3),
             phases=tuple(self.clock.phases),
         )
+
+
+def _unknown(base: Pieces) -> tuple[str, ...]:
+    """Why nobody can tell what is new."""
+    return ("The attack on BASE ended early, so what is new in HEAD cannot be told.",) if base.interrupted else ()
 
 
 def _sentence(verdict: Verdict, told: tuple[Change, ...], distrust: tuple[str, ...], attacked: bool) -> str:

@@ -6,11 +6,15 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from rlsaudit.cli import cli
+from rlsaudit.diff import run
 from tests.cli.conftest import LEAKY, SOUND, Run
 
 OWN = "tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')::integer)"
@@ -312,3 +316,15 @@ def test_snapshots_and_records_are_compared_without_a_server(
     assert rlsaudit("diff", records[0], records[0]).output.startswith("SAFE")
     ran = rlsaudit("diff", records[0], leaky)
     assert (ran.code, "two of them" in ran.errors) == (2, True)
+
+
+def test_an_attack_that_ended_early_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a signal, or because the server was lost: what was not attacked by then must not read like a pass."""
+    (tmp_path / "base.sql").write_text(TABLES + POLICIES)
+    (tmp_path / "head.sql").write_text(TABLES + POLICIES + "ALTER TABLE notes ADD COLUMN colour text;")
+    monkeypatch.chdir(tmp_path)
+    whole = run.attacked
+    arguments = ["diff", "base.sql", "head.sql", "-q", "--format", "json"]
+    assert CliRunner().invoke(cli, arguments, standalone_mode=False).return_value == 0
+    monkeypatch.setattr(run, "attacked", lambda *given: replace(whole(*given), interrupted=True))
+    assert CliRunner().invoke(cli, arguments, standalone_mode=False).return_value == 3
