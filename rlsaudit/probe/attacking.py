@@ -47,8 +47,7 @@ def attack(
     sessions = [session_of(server, world, arena, role) for world in worlds]
     session = sessions[0]
     try:
-        for key, tried in parallel.swept(arena, sessions, role.oid, progress):
-            ledger.tried[key] = tried
+        parallel.sweep_all(arena, sessions, role.oid, ledger.tried, progress)
         swept = [leak for key, tried in ledger.tried.items() if key[1] == role.name for leak in tried.leaks]
         opening = openers(arena, ledger.tried, role.name)
         ledger.leaks += told_apart(swept, opening)

@@ -7,9 +7,10 @@ are changes the time a run takes and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Event
 from typing import Protocol
 
 from rlsaudit.catalog.model import Relation
@@ -46,39 +47,48 @@ def copies(server: Databases, world: str, arena: Arena, jobs: int) -> tuple[str,
     return (world, *made)
 
 
-def swept(
-    arena: Arena, sessions: Sequence[Session], role: int, tell: Tell, *, first_leak: bool = False
-) -> Iterator[tuple[CellKey, Tried]]:
-    """Every cell of ``role``, in the catalog's order; with ``first_leak`` a cell is left as soon as it leaks."""
+def sweep_all(
+    arena: Arena, sessions: Sequence[Session], role: int, tried: MutableMapping[CellKey, Tried], tell: Tell
+) -> None:
+    """Put every cell of ``role`` into ``tried``, in the catalog's order.
+
+    Whatever ends it early, a signal or a server that is lost, leaves there every cell that was done by then.
+    """
     relations = arena.relations()
     free: SimpleQueue[Session] = SimpleQueue()
     for session in sessions:
         free.put(session)
+    done: dict[int, Swept] = {relation.oid: [] for relation in relations}
+    ended = Event()
 
-    def one(relation: Relation) -> Swept:
+    def one(relation: Relation) -> None:
         session = free.get()
         try:
             session.close()  # what one relation's statements leave on a connection must not tell on the next
-            return list(sweep(arena, session, role, (relation,), first_leak=first_leak))
+            for cell in sweep(arena, session, role, (relation,)):
+                done[relation.oid].append(cell)
+                if ended.is_set():
+                    return
         finally:
             free.put(session)
 
     leaks = 0
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        waiting: list[Future[Swept]] = [pool.submit(one, relation) for relation in relations]
-        try:
-            for number, (relation, future) in enumerate(zip(relations, waiting, strict=True)):
-                statements = sum(session.statements for session in sessions)
-                tell(
-                    Doing(f"attacking as {sessions[0].role}", relation.qualified, statements, leaks),
-                    number,
-                    len(relations),
-                )
-                cells = future.result()
-                leaks += sum(bool(tried.leaks) for _, tried in cells)
-                yield from cells
-        finally:
-            for future in waiting:
-                future.cancel()
+    try:
+        with ThreadPoolExecutor(len(sessions)) as pool:
+            waiting = [pool.submit(one, relation) for relation in relations]
+            try:
+                for number, (relation, future) in enumerate(zip(relations, waiting, strict=True)):
+                    statements = sum(session.statements for session in sessions)
+                    doing = Doing(f"attacking as {sessions[0].role}", relation.qualified, statements, leaks)
+                    tell(doing, number, len(relations))
+                    future.result()
+                    leaks += sum(bool(one.leaks) for _, one in done[relation.oid])
+            finally:
+                ended.set()
+                for future in waiting:
+                    future.cancel()
+    finally:
+        for relation in relations:
+            tried.update(done[relation.oid])
     for session in sessions:
         session.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rlsaudit.catalog.visibility import Visibility
-from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.attacks.sweep import Arena, sweep
 from rlsaudit.probe.ground.session import Session
-from rlsaudit.probe.parallel import copies, jobs_for, swept
+from rlsaudit.probe.parallel import copies, jobs_for, sweep_all
 from rlsaudit.probe.seeding.populate import populate
 
 OPEN = 3
@@ -45,8 +45,11 @@ def test_results_do_not_depend_on_the_number_of_sessions(arena) -> None:
         for names in (databases[:1], databases):
             sessions = [Session(loaded.server.conninfo(name, role.name), role.name) for name in names]
             told = []
-            found = list(swept(made, sessions, role.oid, lambda *step, to=told: to.append(step)))
-            runs.append([(key, one.trials, one.alive, [leak.statement for leak in one.leaks]) for key, one in found])
+            found = {}
+            sweep_all(made, sessions, role.oid, found, lambda *step, to=told: to.append(step))
+            runs.append(
+                [(key, one.trials, one.alive, [leak.statement for leak in one.leaks]) for key, one in found.items()]
+            )
             assert [what.relation for what, _, _ in told] == [r.qualified for r in made.relations()]
         assert runs[0] == runs[1]
         assert {key[0] for key, _, _, leaks in runs[0] if leaks} >= {loaded.oid(f"public.t{OPEN}")}
@@ -55,11 +58,32 @@ def test_results_do_not_depend_on_the_number_of_sessions(arena) -> None:
             loaded.server.drop_database(name)
 
 
+def test_what_was_done_by_the_time_of_a_signal_is_kept(arena, monkeypatch) -> None:
+    """Of the relation that is being attacked too."""
+    loaded, made = arena
+    role = made.tenancy.roles[0]
+    session = Session(loaded.server.conninfo(loaded.name, role.name), role.name)
+    whole = session.transaction
+
+    def signalled(statements):
+        if any("DELETE FROM" in statement and '"t0"' in statement for statement in statements):
+            raise KeyboardInterrupt
+        return whole(statements)
+
+    monkeypatch.setattr(session, "transaction", signalled)
+    found = {}
+    with pytest.raises(KeyboardInterrupt):
+        sweep_all(made, [session], role.oid, found, lambda what, done, of: None)
+    session.close()
+    assert [command for oid, _, command in found if oid == loaded.oid("public.t0")] == ["SELECT", "INSERT", "UPDATE"]
+
+
 def test_a_cell_that_leaks_is_left_at_once_where_that_is_enough(arena) -> None:
     loaded, made = arena
     role = made.tenancy.roles[0]
     session = Session(loaded.server.conninfo(loaded.name, role.name), role.name)
-    found = dict(swept(made, [session], role.oid, lambda what, done, of: None, first_leak=True))
+    found = dict(sweep(made, session, role.oid, made.relations(), first_leak=True))
+    session.close()
     assert len(found[loaded.oid(f"public.t{OPEN}"), role.name, "SELECT"].leaks) == 1
     assert found[loaded.oid("public.t0"), role.name, "SELECT"].leaks == []
 
