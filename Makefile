@@ -27,7 +27,7 @@ demo-all: $(STAMP) ## Scan all ten demo schemas and print one table
 	$(BIN)/rlsaudit demo --all
 
 test: $(STAMP) lint ## Check a change: lint, types, arrows, tests (PostgreSQL 18)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -q -m 'not nightly'
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -q -m 'not nightly'  # the long ones first, not the many
 
 quick: $(STAMP) ## Tests only, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m 'not slow and not nightly'

@@ -111,19 +111,25 @@ def provenance(pieces: Pieces) -> Provenance:
         checks=tuple(check.id for check in registry()),
         started_by=_started_by(),
         commit=os.environ.get("GITHUB_SHA") or os.environ.get("CI_COMMIT_SHA") or "",
-        package_hash=_package_hash(),
+        package_hash=package_hash(),
     )
 
 
 @cache
-def _package_hash() -> str:
-    """sha256 over name and content of every file of the package, in the order of their names."""
+def package_hash() -> str:
+    """sha256 over name and content of every file of the package, in the order of their names; the wheel's as well."""
+    parts = {
+        name: importlib.import_module(name).__file__ for name in ("rlsaudit", "rlsaudit.checks", "rlsaudit.reports")
+    }
+    files = {
+        f"{name.replace('.', '/')}/{file.relative_to(place).as_posix()}": file
+        for name, place in ((name, Path(module).parent) for name, module in parts.items() if module)
+        for file in place.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
     digest = hashlib.sha256()
-    for name in ("rlsaudit", "rlsaudit.checks", "rlsaudit.reports"):
-        for place in importlib.import_module(name).__path__:
-            for file in sorted(Path(place).rglob("*")):
-                if file.is_file() and "__pycache__" not in file.parts:
-                    digest.update(f"{name}/{file.relative_to(place).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    for name in sorted(files):
+        digest.update(f"{name}\0".encode() + files[name].read_bytes() + b"\0")
     return digest.hexdigest()
 
 

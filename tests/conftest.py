@@ -70,6 +70,12 @@ class Loaded:
 Load = Callable[[str], Loaded]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One cache directory for all tests: Hypothesis reads the sources of a checkout when it finds none."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ScratchServer]:
     """The embedded server, or the one of ``RLSAUDIT_PG_BIN``; one for all tests of a process."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rlsaudit.describe import package_hash
+
 ROOT = Path(__file__).parents[2]
 PARTS = {"rlsaudit": "rlsaudit", "checks": "rlsaudit/checks", "reports": "rlsaudit/reports"}
 MANUAL = "docs/rlsaudit.1"
@@ -79,9 +81,12 @@ def test_the_wheel_runs(wheel, tmp_path) -> None:
         "from rlsaudit.source import presets\n"
         "assert presets.preset('supabase').text\n"
         f"assert all(p.startswith({str(tmp_path)!r}) for p in rlsaudit.__path__), rlsaudit.__path__\n"
+        "from rlsaudit.describe import package_hash\n"
+        "sys.stdout.write(package_hash())\n"
     )
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout == package_hash(), "evidence of a wheel and of its checkout name the same program"
