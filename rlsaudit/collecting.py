@@ -16,4 +16,7 @@ def without_collecting() -> Iterator[None]:
         yield
     finally:
         if collecting:
+            # What was made meanwhile counts as old at once: else the next value that is made would have all of it searched.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
