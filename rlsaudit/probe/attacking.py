@@ -44,7 +44,7 @@ def attack(
 ) -> None:
     from rlsaudit.probe.attacks.workload import Workload  # noqa: PLC0415 - Hypothesis takes long to import
 
-    sessions = [session_of(server, world, arena, role) for world in worlds]
+    sessions = [session_of(server, world, arena, role, seeded=True) for world in worlds]
     session = sessions[0]
     try:
         parallel.sweep_all(arena, sessions, role.oid, ledger.tried, progress)

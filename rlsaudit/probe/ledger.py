@@ -45,17 +45,28 @@ class Ledger:
         )
 
 
-def session_of(server: Scratch, database: str, arena: Arena, role: ApplicationRole) -> Session:
-    """A session that goes on when the server was away for a while, if ``database`` is as it was seeded."""
+def session_of(
+    server: Scratch, database: str, arena: Arena, role: ApplicationRole, *, seeded: bool = False
+) -> Session:  # fmt: skip
+    """A session that goes on when the server was away for a while, if ``database`` is as it was seeded.
+
+    With ``seeded`` nothing that it runs lasts, so that a new connection must find all rows of unlogged tables, too:
+    their server may have crashed since the last one was closed.
+    """
     login = logins.entrance(arena.tenancy, role.name)
     settings = role_settings(arena.catalog, role.name) if server.shared else None
+    unlogged = any(relation.persistence == "unlogged" for relation in arena.catalog.relations)
 
-    def back() -> None:
-        server.await_back()
+    def whole() -> None:
         with server.connect(database) as connection:
             if digest(connection) != arena.world.baseline:
                 raise ServerLost("the server came back without all rows of the copy: a crash empties unlogged tables")
 
+    def back() -> None:
+        server.await_back()
+        whole()
+
     return Session(
-        server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience, back=back
-    )
+        server.conninfo(database, login), role.name, login=login, settings=settings, patience=arena.patience, back=back,
+        fresh=whole if seeded and unlogged else None,
+    )  # fmt: skip

@@ -24,13 +24,17 @@ CREATE FUNCTION leave() RETURNS boolean LANGUAGE sql AS 'SELECT pg_terminate_bac
 PID = "SELECT pg_backend_pid()"
 
 
+def seeded(loaded):
+    with loaded.connect() as connection:
+        world = populate(connection, loaded.catalog, loaded.tenancy)
+    return Arena(loaded.catalog, loaded.tenancy, Visibility(loaded.catalog), world)
+
+
 @pytest.fixture
 def standing(schema):
     """A seeded world and a session of its role; ``away`` ends the session's connection, as a restart does."""
     loaded = schema(TABLE)
-    with loaded.connect() as connection:
-        world = populate(connection, loaded.catalog, loaded.tenancy)
-    arena = Arena(loaded.catalog, loaded.tenancy, Visibility(loaded.catalog), world)
+    arena = seeded(loaded)
     session = session_of(loaded.server, loaded.name, arena, loaded.tenancy.roles[0])
 
     def away() -> None:
@@ -96,6 +100,24 @@ def test_a_world_that_came_back_without_rows_is_none(standing) -> None:
         connection.execute("TRUNCATE notes")
     with pytest.raises(ServerLost, match="without all rows"):
         session.transaction([PID])
+
+
+@pytest.mark.parametrize("persistence", ["UNLOGGED", ""])
+def test_a_new_connection_finds_all_rows_where_a_crash_can_take_some(schema, persistence) -> None:
+    """The server crashed when no connection was open: nobody was told, and an attack would be said to have done it."""
+    loaded = schema(TABLE.replace("CREATE TABLE", f"CREATE {persistence} TABLE"))
+    arena, role = seeded(loaded), loaded.tenancy.roles[0]
+    session = session_of(loaded.server, loaded.name, arena, role, seeded=True)
+    assert not session.transaction([PID]).failed
+    session.close()
+    with loaded.connect() as connection:
+        connection.execute("TRUNCATE notes")
+    if persistence:
+        with pytest.raises(ServerLost, match="without all rows"):
+            session.transaction([PID])
+    else:
+        assert not session.transaction([PID]).failed
+    session.close()
 
 
 def test_a_superusers_block_does_not_end_quietly(server) -> None:

@@ -60,6 +60,8 @@ class Session:
     """Shared by the sessions of one run."""
     back: Callable[[], None] | None = None
     """Waits for a server that went away; raises ServerLost when it does not come back as it was.  None: it is not waited for."""
+    fresh: Callable[[], None] | None = None
+    """Called for every new connection; raises ServerLost where the rows are no longer all there."""
     _connections: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict)
     _prepared: list[str] = field(default_factory=list)
     _waits: dict[str, int] = field(default_factory=dict)
@@ -174,6 +176,12 @@ class Session:
                 raise
             self.back()
             connection = psycopg.connect(who, options=options, autocommit=True)
+        if self.fresh is not None:
+            try:
+                self.fresh()
+            except BaseException:
+                connection.close()
+                raise
         if self.settings is not None:
             for setting in self.settings:
                 if "_timeout'" not in setting:
