@@ -257,8 +257,9 @@ def _uses(subject: Subject) -> Iterator[Use]:
             place = Place(catalog, visibility, relation, classified, role.oid, principals, parties)
             readings: dict[tuple[int, ...], Reading] = {}
             applied: dict[tuple[int, ...], tuple[tuple[Policy, Reading], ...]] = {}
+            allowed = visibility.allowed(role.oid, relation)
             for command in COMMANDS:
-                if visibility.may(role.oid, relation, command):
+                if command in allowed:
                     policies = visibility.policies(role.oid, relation, command)
                     for side in SIDES[command]:
                         trees = _trees(policies, side)

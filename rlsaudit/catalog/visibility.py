@@ -93,16 +93,22 @@ class Visibility:
             self._privileges[key] = found
         return found
 
-    def may(self, role: int, relation: Relation, command: str) -> bool:
-        """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
+    def allowed(self, role: int, relation: Relation) -> frozenset[str]:
+        """Privileges held on the relation or any of its columns, with USAGE on its schema; none without that."""
         key = (role, relation.oid)
         found = self._allowed.get(key)
         if found is None:
             found = self.privileges(role, relation)
             if relation.oid in self._column_grants:
                 found = found.union(one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
+            if not self.may_use_schema(role, relation.schema):
+                found = frozenset()
             self._allowed[key] = found
-        return command in found and self.may_use_schema(role, relation.schema)
+        return found
+
+    def may(self, role: int, relation: Relation, command: str) -> bool:
+        """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
+        return command in self.allowed(role, relation)
 
     def alike(self, relations: Iterable[Relation]) -> tuple[tuple[Relation, int], ...]:
         """One of those that give every role the same by ``may``, and how many they are: a catalog has few kinds of grants."""
