@@ -101,10 +101,8 @@ class Visibility:
             found = self.privileges(role, relation)
             if relation.oid in self._column_grants:
                 found = found.union(one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
-            if not self.may_use_schema(role, relation.schema):
-                found = frozenset()
             self._allowed[key] = found
-        return found
+        return found if self.may_use_schema(role, relation.schema) else frozenset()
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
         """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""

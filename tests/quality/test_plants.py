@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.detector import planting
-from rlsaudit.probe.detector.plants import KINDS
+from rlsaudit.probe.detector.plants import KINDS, plants
 from rlsaudit.probe.ground import oracle
+from rlsaudit.probe.seeding.populate import populate
 
 PARTS = """
 CREATE ROLE x_owner LOGIN;
@@ -93,6 +96,24 @@ def test_plant_that_goes_unnoticed_leaves_the_cell_open(schema, monkeypatch) -> 
     assert cells["public.tags", "INSERT"].state == "not covered"
     assert "went unnoticed" in cells["public.tags", "INSERT"].reason
     assert cells["public.tags", "SELECT"].state == "held"
+
+
+def test_a_plant_changes_few_of_many_policies(schema) -> None:
+    """Each that is changed takes the server as long as there are policies."""
+    many = "".join(
+        f"CREATE POLICY of_{n} ON tags FOR SELECT USING (tenant_id = {TENANT} AND note = '{n}');" for n in range(120)
+    )
+    loaded = schema(PARTS + GUARDED + many + APPLICATION)
+    result = loaded.probe()
+    assert detector(result).outcome == "held"
+    assert result.findings == ()
+    with loaded.connect() as connection:
+        world = populate(connection, loaded.catalog, loaded.tenancy)
+    arena = Arena(loaded.catalog, loaded.tenancy, Visibility(loaded.catalog), world)
+    tags, role = loaded.catalog.relation(loaded.oid("public.tags")), loaded.tenancy.roles[0]
+    made = {plant.kind: len(plant.made) for plant in plants(arena, role, tags, "SELECT")}
+    assert made["USING (true)"] == made["open without context"] == made["row security off"] == 1
+    assert max(made.values()) <= 100
 
 
 def test_nothing_is_planted_where_it_leaks_already(schema) -> None:

@@ -52,6 +52,9 @@ PREPARE = (
 """What plants need; run once in the copy."""
 VIEW, FUNCTION = "seen", "found"
 
+_MANY = 100
+"""Policies of one relation; changing one takes the server as long as they are many, so that of more only some are."""
+
 _BROKEN: dict[Command, frozenset[Property]] = {
     "SELECT": frozenset({"read"}),
     "INSERT": frozenset({"forge", "write"}),
@@ -95,7 +98,7 @@ def _switches(arena: Arena, role: ApplicationRole, relation: Relation, cell: Cel
     off, on = _alter(relation, "DISABLE ROW LEVEL SECURITY"), _alter(relation, "ENABLE ROW LEVEL SECURITY")
     yield Plant("row security off", cell, (off,), (on,), expects)
     policies = arena.catalog.policies_of(relation.oid)
-    if policies:
+    if 0 < len(policies) <= _MANY:
         dropped = tuple(said("DROP POLICY {} ON {}", sql.Identifier(p.name), name(relation)) for p in policies)
         created = tuple(_create(arena.catalog, relation, policy) for policy in policies)
         yield Plant("policies dropped and row security off", cell, (off, *dropped), (*created, on), expects)
@@ -112,18 +115,25 @@ def _switches(arena: Arena, role: ApplicationRole, relation: Relation, cell: Cel
 def _policies(relation: Relation, cell: CellKey, applying: tuple[Policy, ...]) -> Iterator[Plant]:
     """The conditions themselves say yes to everything."""
     command = cell[2]
-    if not any(policy.permissive for policy in applying):
+    chosen = _enough(applying)
+    if not chosen:
         return
-    restored = tuple(_altered(relation, p, p.using, p.check) for p in applying)
+    restored = tuple(_altered(relation, p, p.using, p.check) for p in chosen)
     if command != "INSERT":
-        true = tuple(_altered(relation, p, p.using and "true", p.check and "true") for p in applying)
+        true = tuple(_altered(relation, p, p.using and "true", p.check and "true") for p in chosen)
         yield Plant("USING (true)", cell, true, restored, _BROKEN[command])
     if command == "INSERT":
-        true = tuple(_altered(relation, p, None if p.check else "true", p.check and "true") for p in applying)
+        true = tuple(_altered(relation, p, None if p.check else "true", p.check and "true") for p in chosen)
         yield Plant("WITH CHECK (true)", cell, true, restored, _BROKEN[command])
     elif command == "UPDATE" and all(p.check for p in applying):
-        true = tuple(_altered(relation, p, None, "true") for p in applying)
+        true = tuple(_altered(relation, p, None, "true") for p in chosen)
         yield Plant("WITH CHECK (true)", cell, true, restored, frozenset({"forge"}))
+
+
+def _enough(applying: tuple[Policy, ...]) -> tuple[Policy, ...]:
+    """As few policies as open a relation when they say yes: a permissive one, where there is one, and every restrictive."""
+    permissive = sorted((p for p in applying if p.permissive), key=lambda p: not p.using)[:1]
+    return (*permissive, *(p for p in applying if not p.permissive)) if permissive else ()
 
 
 def _readings(
@@ -178,9 +188,8 @@ def _partitions(arena: Arena, role: ApplicationRole, relation: Relation, cell: C
 
 
 def _contexts(arena: Arena, relation: Relation, cell: CellKey, applying: tuple[Policy, ...]) -> Iterator[Plant]:
-    restored = tuple(_altered(relation, p, p.using, p.check) for p in applying)
     constant = _constant(arena.catalog, applying)
-    inline = [p for p in applying if "current_setting(" in (p.using or "")]
+    inline = [p for p in applying if "current_setting(" in (p.using or "")][:_MANY]
     if constant:
         made, undone = zip(*constant, strict=True)
         yield Plant("context read as IMMUTABLE", cell, made, undone, frozenset({"carryover"}), "carryover")
@@ -189,15 +198,17 @@ def _contexts(arena: Arena, relation: Relation, cell: CellKey, applying: tuple[P
             _altered(relation, p, (p.using or "").replace("current_setting(", f"{SCHEMA}.setting("), None)
             for p in inline
         )
+        restored = tuple(_altered(relation, p, p.using, p.check) for p in inline)
         yield Plant("context read as IMMUTABLE", cell, folded, restored, frozenset({"carryover"}), "carryover")
     unset = [
         said("COALESCE(pg_catalog.current_setting({}, true), '') = ''", literal(one))
         for one in arena.tenancy.context.settings
     ]
-    permissive = [p for p in applying if p.permissive and p.using]
-    if unset and permissive:
-        opened = tuple(_altered(relation, p, f"({p.using}) OR ({' AND '.join(unset)})", None) for p in permissive[:1])
-        yield Plant("open without context", cell, opened, restored, frozenset({"closed"}), "closed")
+    first = next((p for p in applying if p.permissive and p.using), None)
+    if unset and first:
+        opened = _altered(relation, first, f"({first.using}) OR ({' AND '.join(unset)})", None)
+        closed = _altered(relation, first, first.using, first.check)
+        yield Plant("open without context", cell, (opened,), (closed,), frozenset({"closed"}), "closed")
 
 
 def _constant(catalog: Catalog, applying: Iterable[Policy]) -> list[tuple[str, str]]:
