@@ -37,7 +37,7 @@ class Script:
 
 SCRIPTS = (
     Script("audit_scale", ("1000", "5000", "20000"), ("1000",), figures=False),
-    Script("wide_scale", quick=None, figures=False),
+    Script("wide_scale", quick=None),
     Script("prove_rate"),
     Script("prove_coverage"),
     Script("probe_rate"),
