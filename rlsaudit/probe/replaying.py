@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 
 import psycopg
+from psycopg import sql
 
 from rlsaudit.probe.attacks.careless import careless
 from rlsaudit.probe.attacks.claims import claims
@@ -22,12 +24,16 @@ from rlsaudit.probe.ground.world import SHARED
 from rlsaudit.probe.judging.telling import Told
 from rlsaudit.probe.ledger import Ledger, session_of
 from rlsaudit.probe.parallel import jobs_for
-from rlsaudit.probe.replay.script import SCHEMA_FILE, SeedRow, Stage, script
+from rlsaudit.probe.replay.script import MADE, SCHEMA_FILE, SeedRow, Stage, script
 from rlsaudit.probe.replay.shrink import Trying, of_worlds, shrink_rows, shrink_worlds
 from rlsaudit.probe.replay.shrink_visits import shrink_visits
 from rlsaudit.probe.replay.worlds import two_worlds
 from rlsaudit.probe.result import Progress, Scratch
 
+_WORTH_LOADING = 3
+"""Leaks from which on the schema is loaded once for all of them."""
+_LOADING = 300.0
+"""Seconds that this may take."""
 _WITHOUT_SERVER = 2
 """What psql ends with when its connection went bad, or a script's own could not be had."""
 
@@ -74,7 +80,11 @@ def replayed(  # noqa: PLR0917
     workers = 1 if server.shared or " ON PARAMETER " in schema else jobs_for(0)
     stage = Stage(arena.catalog, arena.tenancy, arena.world.tenants)
     waiting: list[tuple[Told, str, Future[bool]]] = []
-    with server.connect(bare) as connection, ThreadPoolExecutor(workers) as pool:
+    with (
+        _loaded(server, f"{bare}_schema", schema, len(told)) as loaded,
+        server.connect(bare) as connection,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         for number, one in enumerate(told):
             progress("shrinking and replaying leaks", number, len(told))
             if one.leak.world:
@@ -84,11 +94,26 @@ def replayed(  # noqa: PLR0917
                 if len(one.leak.visits) > 1:
                     kept = _shrunk_visits(server, source, visited, arena, stage, one.leak, kept)
                 text = script(stage, one.leak, kept)
-            waiting.append((one, text, pool.submit(confirm, server, text, schema)))
+            # The first one shows that a script is all that it takes; the schema of the others is loaded already.
+            waiting.append((one, text, pool.submit(confirm, server, text, schema, template=loaded if number else "")))
         return [
             (one, text, True) if shown.result() else _once_more(server, stage, one, text, rows, replaced, schema)
             for one, text, shown in waiting
         ]
+
+
+@contextmanager
+def _loaded(server: Scratch, name: str, schema: str, leaks: int) -> Iterator[str]:
+    """A database that psql has loaded the schema into, as every script would; empty where that does not pay or failed."""
+    if server.shared or leaks < _WORTH_LOADING:
+        yield ""
+        return
+    try:
+        server.create_database(name)
+        code, _ = server.run_psql(name, f"\\set ON_ERROR_STOP on\n{schema}", timeout=_LOADING)
+        yield "" if code else name
+    finally:
+        server.drop_database(name)
 
 
 def _once_more(
@@ -117,13 +142,21 @@ def _shrunk_visits(
         server.drop_database(visited)
 
 
-def confirm(server: Scratch, text: str, schema: str, timeout: float = 60) -> bool:
+def confirm(server: Scratch, text: str, schema: str, *, template: str = "") -> bool:
     """Run a replay script with the real psql against the scratch server; True when it prints LEAK."""
-    return "LEAK" in replay_output(server, text, schema, timeout).splitlines()
+    timeout = 60.0 if template else _LOADING
+    return "LEAK" in replay_output(server, text, schema, timeout, template=template).splitlines()
 
 
-def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60) -> str:
-    """What psql prints for a replay script whose ``schema.sql`` is ``schema``."""
+def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60, *, template: str = "") -> str:
+    """What psql prints for a replay script whose ``schema.sql`` is ``schema``, which a ``template`` has already."""
+    if template:
+        made = (
+            sql.SQL('CREATE DATABASE :"scratch" TEMPLATE {} STRATEGY FILE_COPY;')
+            .format(sql.Identifier(template))
+            .as_string()
+        )
+        text, schema = text.replace(MADE, made, 1), ""
     whole = text.replace(f"\\ir {SCHEMA_FILE}", schema, 1)
     code, output = server.run_psql("postgres", whole, timeout=timeout)
     if code == _WITHOUT_SERVER:

@@ -66,6 +66,29 @@ def test_nothing_of_a_replay_stays(schema, server) -> None:
     assert not [name for name in names if name.startswith("rlsaudit_")]
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_schema_is_loaded_by_the_first_script_and_once_for_all_others(schema, server, monkeypatch, broken) -> None:
+    """Where it cannot be loaded ahead, every script loads it."""
+    loading, run = [], server.run_psql
+
+    def counted(dbname, text, *, timeout):
+        ahead = text.startswith("\\set ON_ERROR_STOP on")
+        loading.append("CREATE POLICY" in text)
+        return (3, "") if broken and ahead else run(dbname, text, timeout=timeout)
+
+    monkeypatch.setattr(server, "run_psql", counted)
+    result = schema(
+        _schema("plain", OPEN) + 'CREATE TABLE more (LIKE plain.plain); GRANT ALL ON more TO "app plain";'
+    ).probe()
+    assert len(result.findings) >= 4
+    assert all(finding.confirmed for finding in result.findings)
+    assert sum(loading) == (1 + len(result.findings) if broken else 2)
+    assert len(loading) == 1 + len(result.findings)
+    with server.connect() as connection:
+        names = [str(name) for (name,) in connection.execute("SELECT datname FROM pg_database")]
+    assert not [name for name in names if name.startswith("rlsaudit_")]
+
+
 def test_roles_that_are_missing_are_made_and_dropped(schema, server) -> None:
     """On another cluster the script makes the roles it needs, and takes them away again."""
     leaky = schema(_schema("plain", OPEN) + 'CREATE ROLE grp; GRANT grp TO "app plain";')

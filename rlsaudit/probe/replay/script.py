@@ -304,14 +304,17 @@ HEAD = """\
 -- the database and the roles that were missing.
 """
 
-PREPARE = """\
+MADE = 'CREATE DATABASE :"scratch" TEMPLATE template0;'
+"""The statement by which a script makes its database, which the schema is then loaded into."""
+
+PREPARE = f"""\
 \\set QUIET on
 \\set ON_ERROR_STOP on
 \\set drop_roles ''
 \\o /dev/null
 SET client_min_messages = error;
 SELECT 'rlsaudit_replay_' || pg_backend_pid() AS scratch, current_database() AS home \\gset
-CREATE DATABASE :"scratch" TEMPLATE template0;
+{MADE}
 \\connect :"scratch"
 SET client_min_messages = error;
 \\ir schema.sql
