@@ -83,7 +83,7 @@ def replayed(  # noqa: PLR0917
     with (
         _loaded(server, f"{bare}_schema", schema, len(told)) as loaded,
         server.connect(bare) as connection,
-        ThreadPoolExecutor(workers) as pool,
+        _pool(workers) as pool,
     ):
         for number, one in enumerate(told):
             progress("shrinking and replaying leaks", number, len(told))
@@ -100,6 +100,17 @@ def replayed(  # noqa: PLR0917
             (one, text, True) if shown.result() else _once_more(server, stage, one, text, rows, replaced, schema)
             for one, text, shown in waiting
         ]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose work that has not begun is dropped when the run is ended."""
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager

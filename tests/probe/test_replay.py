@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rlsaudit.probe.replay.script import schema_script
 from rlsaudit.probe.replaying import replay_output
+from rlsaudit.probe.run import probe
 from rlsaudit.source.server import ScratchServer
 
 NAMES = [
@@ -87,6 +90,30 @@ def test_the_schema_is_loaded_by_the_first_script_and_once_for_all_others(schema
     with server.connect() as connection:
         names = [str(name) for (name,) in connection.execute("SELECT datname FROM pg_database")]
     assert not [name for name in names if name.startswith("rlsaudit_")]
+
+
+def test_scripts_that_have_not_begun_are_dropped_when_the_run_is_ended(schema, server, monkeypatch) -> None:
+    tables = "".join(
+        f'CREATE TABLE more_{n} (LIKE plain.plain); GRANT ALL ON more_{n} TO "app plain";' for n in range(4)
+    )
+    loaded = schema(_schema("plain", OPEN) + tables)
+    begun, run = [], server.run_psql
+
+    def slow(dbname, text, *, timeout):
+        begun.append(text)
+        time.sleep(1)
+        return run(dbname, text, timeout=timeout)
+
+    def progress(what, done, of):
+        if "replaying" in what and done == of - 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "run_psql", slow)
+    result = probe(server, loaded.name, loaded.catalog, loaded.tenancy, seed=0, budget=0, progress=progress)
+    assert result.interrupted
+    assert len(result.findings) > 10
+    assert len(begun) < len(result.findings) - 3
+    assert not any(finding.confirmed for finding in result.findings)
 
 
 def test_roles_that_are_missing_are_made_and_dropped(schema, server) -> None:
