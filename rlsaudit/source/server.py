@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -307,6 +308,10 @@ class ScratchServer:
     def _initdb(self) -> None:
         command: list[str | Path] = [self.binary("initdb"), "-D", self.directory / "data", "-U", "postgres"]
         command += ["-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8", "--no-instructions"]
+        version = re.search(r"\) (\d+)", self.run([self.binary("initdb"), "--version"], timeout=30)[1])
+        if version and int(version[1]) >= 16:  # 15 has no such option
+            # What is ended half way must not leave its shared memory where nobody clears up.
+            command += ["--set", "dynamic_shared_memory_type=mmap"]
         log = self.directory / "initdb.log"
         with log.open("ab") as output:
             child = self._launch(command, output)
