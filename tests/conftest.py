@@ -79,9 +79,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Servers have their files in memory where there is room: making those of new databases takes half of a run."""
     if hasattr(config, "workerinput") or "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
         return
+    for left in _MEMORY.glob("rt-*-*"):  # by a run that was killed
+        if not Path("/proc", left.name.split("-")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     if shutil.disk_usage(_MEMORY).free > _ROOM:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # what tests leave stays where it can be looked at
-        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rt-", dir=_MEMORY)
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"rt-{os.getpid()}-", dir=_MEMORY)
         Path(tempfile.tempdir).chmod(0o1777)
         config.add_cleanup(lambda: shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True))
 

@@ -120,6 +120,32 @@ def test_a_new_connection_finds_all_rows_where_a_crash_can_take_some(schema, per
     session.close()
 
 
+def test_rows_that_were_added_are_none_too_few(schema) -> None:
+    """A read that the schema logs is committed where visits are."""
+    loaded = schema(TABLE.replace("CREATE TABLE", "CREATE UNLOGGED TABLE"))
+    arena, role = seeded(loaded), loaded.tenancy.roles[0]
+    session = session_of(loaded.server, loaded.name, arena, role, seeded=True)
+    with loaded.connect() as connection:
+        connection.execute("INSERT INTO notes SELECT tenant_id, id + 100000, body FROM notes")
+    assert not session.transaction([PID]).failed
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "watched"),
+    [
+        ("CREATE UNLOGGED TABLE cache (k int);", False),
+        ("CREATE TABLE parted (tenant_id int NOT NULL, id int) PARTITION BY LIST (tenant_id);"
+         "CREATE TABLE part PARTITION OF parted DEFAULT PARTITION BY LIST (id);"
+         "CREATE UNLOGGED TABLE leaf PARTITION OF part DEFAULT; GRANT SELECT ON parted TO s_app;", True),
+    ],
+)  # fmt: skip
+def test_only_rows_of_tenants_that_a_crash_can_take_are_looked_for(schema, more, watched) -> None:
+    loaded = schema(TABLE + more)
+    session = session_of(loaded.server, loaded.name, seeded(loaded), loaded.tenancy.roles[0], seeded=True)
+    assert (session.fresh is not None) is watched
+
+
 def test_a_superusers_block_does_not_end_quietly(server) -> None:
     with pytest.raises(ServerLost), server.connect() as connection:
         with pytest.raises(psycopg.OperationalError):

@@ -116,6 +116,35 @@ def test_a_plant_changes_few_of_many_policies(schema) -> None:
     assert max(made.values()) <= 100
 
 
+def test_what_a_plant_changes_is_put_back(schema, monkeypatch) -> None:
+    """A policy without any condition among them: ALTER POLICY could not take one away again."""
+    states, whole = (
+        [],
+        "SELECT polname, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy",
+    )
+    grow = planting._Garden.grow
+
+    def watched(garden, plant):
+        before = garden.connection.execute(whole).fetchall()
+        result = grow(garden, plant)
+        states.append((plant.kind, sorted(before) == sorted(garden.connection.execute(whole).fetchall())))
+        return result
+
+    monkeypatch.setattr(planting._Garden, "grow", watched)
+    bare = (
+        "CREATE POLICY bare ON tags; CREATE POLICY held ON tags AS RESTRICTIVE;"
+        "CREATE POLICY new ON tags FOR INSERT WITH CHECK (tenant_id IS NULL);"
+    )
+    loaded = schema(PARTS + GUARDED + bare + APPLICATION)
+    from rlsaudit.probe.run import probe
+
+    probe(
+        loaded.server, loaded.name, loaded.catalog, loaded.tenancy, seed=0, budget=0, progress=lambda *_: None, plant="all"
+    )  # fmt: skip
+    assert len({kind for kind, _ in states}) > 8
+    assert [kind for kind, same in states if not same] == []
+
+
 def test_nothing_is_planted_where_it_leaks_already(schema) -> None:
     result = schema(PARTS + GUARDED + "CREATE POLICY all_ ON tags USING (true);" + APPLICATION).probe()
     states = {(cell.relation, cell.command): cell.state for cell in result.cells}

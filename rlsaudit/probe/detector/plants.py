@@ -131,9 +131,13 @@ def _policies(relation: Relation, cell: CellKey, applying: tuple[Policy, ...]) -
 
 
 def _enough(applying: tuple[Policy, ...]) -> tuple[Policy, ...]:
-    """As few policies as open a relation when they say yes: a permissive one, where there is one, and every restrictive."""
-    permissive = sorted((p for p in applying if p.permissive), key=lambda p: not p.using)[:1]
-    return (*permissive, *(p for p in applying if not p.permissive)) if permissive else ()
+    """As few policies as open a relation when they say yes: a permissive one, where there is one, and every restrictive.
+
+    Not those without any condition, which ALTER POLICY could not give back.
+    """
+    able = [p for p in applying if p.using or p.check]
+    permissive = sorted((p for p in able if p.permissive), key=lambda p: not p.using)[:1]
+    return (*permissive, *(p for p in able if not p.permissive)) if permissive else ()
 
 
 def _readings(
