@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -10,6 +11,7 @@ from itertools import chain, islice
 import psycopg
 from psycopg import sql
 
+from rlsaudit.catalog.model import Relation
 from rlsaudit.probe.attacks.careless import careless
 from rlsaudit.probe.attacks.claims import claims
 from rlsaudit.probe.attacks.common_rows import changes
@@ -20,7 +22,7 @@ from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.attacks.unenforced import stored_references
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.leak import Leak
-from rlsaudit.probe.ground.world import SHARED
+from rlsaudit.probe.ground.world import SHARED, Row
 from rlsaudit.probe.judging.telling import Told
 from rlsaudit.probe.ledger import Ledger, session_of
 from rlsaudit.probe.parallel import jobs_for
@@ -177,27 +179,37 @@ def replay_output(server: Scratch, text: str, schema: str, timeout: float = 60, 
 
 
 def seeded(arena: Arena) -> list[SeedRow]:
-    """Every row of every tenant as it was seeded."""
-    rows = [
-        SeedRow(relation, row, owner)
-        for relation in ownership.digested(arena.catalog, arena.tenancy)
-        for (oid, owner), found in arena.world.rows.items()
-        if oid == relation.oid
-        for row in found
-    ]
-    return [*_nobodys(arena), *rows]
+    """Every row of every tenant as it was seeded; not those that the schema brings along itself."""
+    found: dict[int, list[tuple[str, Row]]] = defaultdict(list)
+    for (oid, owner), rows in arena.world.rows.items():
+        found[oid] += [(owner, row) for row in rows]
+    return _placed(arena, ((r, found[r.oid]) for r in ownership.digested(arena.catalog, arena.tenancy)))
 
 
 def stored(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) -> list[SeedRow]:
     """Every row of every tenant as it stands in that database."""
-    rows = [
-        SeedRow(relation, row, owner)
-        for relation in ownership.digested(arena.catalog, arena.tenancy)
-        for owner, row in ownership.owned_rows(
-            connection, arena.catalog, arena.tenancy.of(relation.oid), arena.world.tenants
-        )
-    ]
-    return [*_nobodys(arena), *rows]
+    catalog, tenancy, tenants = arena.catalog, arena.tenancy, arena.world.tenants
+    relations = ownership.digested(catalog, tenancy)
+    return _placed(
+        arena, ((r, ownership.owned_rows(connection, catalog, tenancy.of(r.oid), tenants)) for r in relations)
+    )
+
+
+def _placed(arena: Arena, found: Iterable[tuple[Relation, Sequence[tuple[str, Row]]]]) -> list[SeedRow]:
+    own = (
+        SeedRow(relation, row, owner) for relation, rows in found for owner, row in _not_brought(arena, relation, rows)
+    )
+    return [*_nobodys(arena), *own]
+
+
+def _not_brought(arena: Arena, relation: Relation, rows: Sequence[tuple[str, Row]]) -> Sequence[tuple[str, Row]]:
+    """Rows that the schema does not bring along itself; one that a trigger has changed since is still the same."""
+    brought = arena.world.stood.get(relation.oid)
+    if not brought:
+        return rows
+    names = ownership.primary_key(arena.catalog, relation) or [column.name for column in relation.columns]
+    known = {tuple(row[name] for name in names) for row in brought}
+    return [(owner, row) for owner, row in rows if tuple(row[name] for name in names) not in known]
 
 
 def _nobodys(arena: Arena) -> list[SeedRow]:

@@ -69,6 +69,29 @@ def test_nothing_of_a_replay_stays(schema, server) -> None:
     assert not [name for name in names if name.startswith("rlsaudit_")]
 
 
+BROUGHT = """
+CREATE ROLE b_app LOGIN;
+CREATE TABLE templates (id uuid {0}, tenant_id int, body text NOT NULL, uses int NOT NULL DEFAULT 0);
+INSERT INTO templates (id, body) SELECT ('00000000-0000-0000-0000-00000000010' || n)::uuid, 'for all' FROM generate_series(0, 4) n;
+CREATE TABLE notes (tenant_id int NOT NULL, id int PRIMARY KEY, body text NOT NULL);
+CREATE FUNCTION used() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE templates SET uses = uses + {1} WHERE tenant_id IS NULL; RETURN NULL; END $$;
+CREATE TRIGGER used AFTER INSERT ON notes FOR EACH STATEMENT EXECUTE FUNCTION used();
+ALTER TABLE templates ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON templates USING (tenant_id IS NULL OR tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::int);
+GRANT SELECT ON templates, notes TO b_app;
+"""
+
+
+@pytest.mark.parametrize(("key", "step"), [("PRIMARY KEY", 0), ("PRIMARY KEY", 1), ("", 0)])
+def test_rows_that_the_schema_brings_along_are_not_inserted_again(schema, key, step) -> None:
+    """Rows of a tenant's relation that all share: migrations bring such along, and triggers change them."""
+    result = schema(BROUGHT.format(key, step)).probe()
+    (leak,) = (one for one in result.findings if one.object == "public.notes")
+    assert leak.confirmed
+    assert "for all" not in leak.replay
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_schema_is_loaded_by_the_first_script_and_once_for_all_others(schema, server, monkeypatch, broken) -> None:
     """Where it cannot be loaded ahead, every script loads it."""

@@ -50,6 +50,8 @@ class World:
     """The same for all that stands there, what triggers and rules made with it, where there was nothing before."""
     brought: frozenset[int] = frozenset()
     """Those of ``common`` whose rows came with the schema."""
+    stood: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
+    """Relation OID → rows of relations with tenant data that came with the schema."""
     common_spare: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
     """The same for valid rows that were rolled back."""
     strays: Mapping[int, frozenset[str]] = field(default_factory=dict)

@@ -32,6 +32,9 @@ def populate(connection: Connection, catalog: Catalog, tenancy: Tenancy) -> Worl
     """
     server_side.install(connection)
     empty = [relation for relation in _nobodys(catalog, tenancy) if not _rows(connection, catalog, tenancy, relation)]
+    stood = {
+        r.oid: rows for r in ownership.digested(catalog, tenancy) if (rows := _rows(connection, catalog, tenancy, r))
+    }
     with connection.transaction():  # what is tried on the server sets savepoints
         tried = identities.families(connection, catalog, tenancy)
     for tenants in tried if len(tried) > 1 else ():
@@ -42,7 +45,8 @@ def populate(connection: Connection, catalog: Catalog, tenancy: Tenancy) -> Worl
             continue
     else:
         world = _seeded(connection, catalog, tenancy, tried[0], strict=False)
-    return replace(world, made={r.oid: rows for r in empty if (rows := _rows(connection, catalog, tenancy, r))})
+    made = {r.oid: rows for r in empty if (rows := _rows(connection, catalog, tenancy, r))}
+    return replace(world, made=made, stood=stood)
 
 
 def _nobodys(catalog: Catalog, tenancy: Tenancy) -> tuple[Relation, ...]:
