@@ -27,7 +27,7 @@ from rlsaudit.catalog import load
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import COMMANDS, Catalog
 from rlsaudit.catalog.snapshot import fingerprint, parse, save
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import run_checks
 from rlsaudit.collecting import without_collecting
 from rlsaudit.source.server import ScratchServer
@@ -119,7 +119,7 @@ def peak() -> float:
 
 def sweep(catalog: Catalog) -> int:
     """Ask Visibility everything a report asks, for ten roles."""
-    visibility, count = Visibility(catalog), 0
+    visibility, count = visibility_of(catalog), 0
     for role in catalog.roles[:10]:
         for relation in catalog.relations:
             visibility.exempt(role.oid, relation)

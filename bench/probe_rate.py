@@ -23,7 +23,7 @@ from pathlib import Path
 from measure import asked, at_least, processor, tell
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.attacks.workload import workloads
 from rlsaudit.probe.ground.session import Session
@@ -122,7 +122,7 @@ def main() -> None:
             )
         tell(figures, given.figures)
         if given.memory:
-            arena = Arena(catalog, tenancy, Visibility(catalog), world)
+            arena = Arena(catalog, tenancy, visibility_of(catalog), world)
             role = tenancy.roles[0]
             session = Session(server.conninfo(NAME, role.name), role.name)
             seen: list[float] = []

@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import COMMANDS, Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import Visibility, visibility_of
 from rlsaudit.demo import demos, path
 from rlsaudit.errors import RlsauditError
 from rlsaudit.prove.prove import Proof, prove
@@ -62,7 +62,7 @@ def measure(server: ScratchServer, source: str) -> Measured:
     finally:
         server.drop_database("measured")
         _forget_roles(server)
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     begun = time.process_time()
     proofs = prove(catalog, tenancy, visibility)
     seconds = time.process_time() - begun

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.prove import prove as proving
 from rlsaudit.prove.judge import Question, Result, judge
 from rlsaudit.source.server import ScratchServer
@@ -117,7 +117,7 @@ def measure(server: ScratchServer, name: str, policies: list[str]) -> Figure:
 
     proving.judge = timed
     begun = time.process_time()
-    proofs = proving.prove(catalog, tenancy, Visibility(catalog))
+    proofs = proving.prove(catalog, tenancy, visibility_of(catalog))
     whole = 1000 * (time.process_time() - begun)
     proving.judge = judge
     each = sorted(times.values())

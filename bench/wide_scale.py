@@ -23,7 +23,7 @@ from audit_scale import best, peak, processor, raw
 from measure import Figure, asked, at_most, from_tests, tell
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import registry, run_checks
 from rlsaudit.collecting import without_collecting
 from rlsaudit.prove.prove import prove
@@ -49,7 +49,7 @@ def measured(connection: psycopg.Connection[Any]) -> dict[str, float]:
     took["audit"] = processor(connection) - clock
     took["load"], took["infer"], took["checks"] = loaded - began, inferred - loaded, time.process_time() - inferred
     began = time.process_time()
-    prove(catalog, tenancy, Visibility(catalog))
+    prove(catalog, tenancy, visibility_of(catalog))
     took["prove"] = time.process_time() - began
     return took
 

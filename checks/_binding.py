@@ -10,6 +10,7 @@ from rlsaudit.checks._equal import Equalities, equated, of_session, role_named
 from rlsaudit.checks._image import generated_columns, losses
 from rlsaudit.checks._inexact import HOW, Key, cut_short, inexactly
 
+from rlsaudit.bulk import made_in_bulk
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
 from rlsaudit.catalog.model import Catalog, Relation
@@ -38,6 +39,7 @@ Reached: TypeAlias = tuple[tuple[Way, Reach], ...]
 """Each way through a predicate, and whose rows it admits."""
 
 
+@made_in_bulk
 @dataclass(frozen=True)
 class Place:
     """The relation that a policy stands on, as one role meets it."""

@@ -12,6 +12,7 @@ from typing import Literal
 from rlsaudit.checks._binding import Kind, Place, Reach, Reached, reach
 from rlsaudit.checks._narrow import narrow
 
+from rlsaudit.bulk import made_in_bulk
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.model import COMMANDS, Command, Policy, Relation
@@ -32,6 +33,7 @@ SIDES: dict[Command, tuple[Side, ...]] = {
 STATES: tuple[tuple[State, str], ...] = (("null", "not set"), ("empty", "empty"))
 
 
+@made_in_bulk
 @dataclass(frozen=True, eq=False)
 class Reading:
     """One permissive policy's condition together with the restrictive policies that apply beside it."""
@@ -136,6 +138,7 @@ class Shape:
         return tuple((way, reach(way, self.example.place)) for way in found)
 
 
+@made_in_bulk
 @dataclass(frozen=True, eq=False)
 class Use:
     """A reading for one role's command."""

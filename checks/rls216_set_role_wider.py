@@ -10,7 +10,7 @@ from rlsaudit.checks._powers import application, leave, owned_tables, past_polic
 from rlsaudit.checks._reading import uses
 
 from rlsaudit.catalog.model import COMMANDS, Relation
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.tenancy.model import ApplicationRole
 
@@ -79,7 +79,7 @@ def _openings(subject: Subject, role: ApplicationRole, target: int) -> list[Open
     name = subject.catalog.role_name(target)
     there = replace(subject.tenancy, roles=(ApplicationRole(target, name, f"within reach of {role.name}"),))
     # What is found for one tenancy is kept with its Visibility.
-    found = _loose(replace(subject, tenancy=there, visibility=Visibility(subject.catalog)))
+    found = _loose(replace(subject, tenancy=there, visibility=visibility_of(subject.catalog)))
     own = {one.use.policy.oid for one in _loose(subject) if one.use.role.oid == role.oid}
     return list({one.use.policy.oid: one for one in found if one.use.policy.oid not in own}.values())
 

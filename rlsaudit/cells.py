@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from rlsaudit.catalog.model import COMMANDS, Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.doubt import CellName, Doubt, Settled
 from rlsaudit.finding import Cell
 from rlsaudit.pieces import Pieces
@@ -105,7 +105,7 @@ def _with_proof(
 
 
 def _unprobed(pieces: Pieces) -> Iterator[Cell]:
-    visibility = Visibility(pieces.catalog)
+    visibility = visibility_of(pieces.catalog)
     for relation in pieces.catalog.relations:
         if relation.kind == "sequence" or relation.extension is not None:
             continue

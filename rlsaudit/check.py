@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from rlsaudit.catalog.identifiers import literal, qualified, quote, remark
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import Visibility, visibility_of
 from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import UsageError
 from rlsaudit.finding import SEVERITIES, Finding, Severity
@@ -154,7 +154,7 @@ def run_checks(catalog: Catalog, tenancy: Tenancy, *, live: bool = True) -> tupl
 
     ``live`` is False for a catalog of SQL files loaded into a scratch server.
     """
-    subject = Subject(catalog, tenancy, Visibility(catalog), live)
+    subject = Subject(catalog, tenancy, visibility_of(catalog), live)
     with without_collecting():
         return tuple(finding for one in registry() for finding in _run(one, subject))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from rlsaudit import __version__
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.model import PUBLIC, Catalog, Role
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import registry
 from rlsaudit.finding import Finding
 from rlsaudit.pieces import Pieces
@@ -41,7 +41,7 @@ def policies(catalog: Catalog) -> Iterator[PolicyEntry]:
 
 def roles(catalog: Catalog, tenancy: Tenancy) -> Iterator[RoleEntry]:
     """Application roles, whatever they can reach, and every role that row security does not bind."""
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     owned = Counter(catalog.relation(oid).owner for oid in tenancy.tenant_data())
     application = {role.oid: role.why for role in tenancy.roles}
     shown = {oid for role in tenancy.roles for oid in visibility.becomes(role.oid) | visibility.inherits(role.oid)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.copying import Server, copied
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.options import Options, Progress
@@ -184,7 +184,7 @@ def require_subject(opened: Opened) -> None:
         )
     if not tenancy.roles:
         raise NotTrustworthy("no application role holds a privilege on tenant data: name one with --role")
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     relations = [catalog.relation(oid) for oid in tenancy.tenant_data()]
     for role in tenancy.roles:
         if not any(visibility.may(role.oid, r, c) for r in relations for c in ("SELECT", "INSERT", "UPDATE", "DELETE")):

@@ -10,7 +10,7 @@ from rlsaudit.allow import require_known
 from rlsaudit.assemble import assemble
 from rlsaudit.catalog import snapshot
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.cells import doubts_of
 from rlsaudit.check import registry, run_checks
 from rlsaudit.clock import Clock
@@ -117,7 +117,7 @@ def _examined(
     if options.probing:
         with clock.timed("prove"):
             progress("proving policies", 0, 1)
-            proofs = prove(opened.catalog, opened.tenancy, Visibility(opened.catalog))
+            proofs = prove(opened.catalog, opened.tenancy, visibility_of(opened.catalog))
         with clock.timed("probe"):
             probed = _probe(opened, options, doubts_of(opened.catalog, opened.tenancy, proofs), progress)
     pieces = pieces_of(opened, options, clock, found, proofs, probed)

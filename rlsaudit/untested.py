@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Function
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Cell
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.source import difference
@@ -44,7 +44,7 @@ def withheld(probed: ProbeResult, gaps: Untested, catalog: Catalog, tenancy: Ten
 
 
 def _relations(gaps: Mapping[str, str], catalog: Catalog, tenancy: Tenancy) -> Iterator[Cell]:
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     for relation in catalog.relations:
         if relation.qualified not in gaps or relation.kind == "sequence":
             continue
@@ -63,7 +63,7 @@ def _relations(gaps: Mapping[str, str], catalog: Catalog, tenancy: Tenancy) -> I
 
 
 def _functions(gaps: Iterable[Function], catalog: Catalog, tenancy: Tenancy) -> Iterator[Cell]:
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     for function in gaps:
         if function.returns in ("trigger", "event_trigger"):
             continue

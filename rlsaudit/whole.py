@@ -8,7 +8,7 @@ from datetime import datetime
 
 from rlsaudit.assemble import assemble
 from rlsaudit.catalog import snapshot
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.clock import Clock
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.opening import Opened, declared_for
@@ -36,7 +36,7 @@ def merge(parts: Sequence[Part], options: Options, progress: Progress) -> Scanne
     opened = Opened(catalog, tenancy, notes, None, None if first.live else catalog, None, places=places)
     found, _ = audited(opened, options, progress, clock)
     with clock.timed("prove"):
-        proofs = prove(catalog, tenancy, Visibility(catalog))
+        proofs = prove(catalog, tenancy, visibility_of(catalog))
     probed = joined(parts)
     pieces = replace(
         pieces_of(opened, replace(options, source=first.source, seed=first.seed), clock, found, proofs, probed),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from rlsaudit.bulk import made_in_bulk
 from rlsaudit.catalog.identifiers import qualified
 
 PUBLIC = 0
@@ -83,6 +84,7 @@ class Schema:
     owner: int
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Column:
     number: int
@@ -108,6 +110,7 @@ class Column:
     """OID of the sequence that an identity column or a ``nextval`` default draws from."""
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Relation:
     oid: int
@@ -177,6 +180,7 @@ class Relation:
         )
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Constraint:
     oid: int
@@ -200,6 +204,7 @@ class Constraint:
     """Analysed tree of a CHECK."""
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Index:
     oid: int
@@ -220,6 +225,7 @@ class Index:
     """Analysed tree of ``predicate``."""
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Policy:
     oid: int
@@ -315,6 +321,7 @@ class Rule:
 GrantTarget = Literal["relation", "column", "schema", "function", "database", "type", "parameter", "large object"]
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One privilege of one grantee, defaults (an absent ACL) made explicit."""
@@ -436,6 +443,7 @@ class Setting:
     value: str
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Dependency:
     """A relation, policy or function that an object mentions (``pg_depend``).

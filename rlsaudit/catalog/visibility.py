@@ -24,6 +24,7 @@ Acl: TypeAlias = Mapping[int, frozenset[str]]
 """Grantee → privileges; equal ones of a catalog are one object."""
 
 _NOTHING: Acl = {}
+_CACHE = "_visibility"
 
 # Predefined roles and what they give on every relation.  The server asks whether the role HAS them, as
 # it asks for any other grantee, so INHERIT counts.
@@ -51,6 +52,8 @@ class Visibility:
         self._on_columns: dict[tuple[int, int, str], frozenset[int]] = {}
         self._columns: dict[tuple[tuple[int, int], ...], Mapping[int, Acl]] = {}
         self._allowed: dict[tuple[int, int], frozenset[str]] = {}
+        self._kinds: dict[int, int] = {}
+        self._numbers: dict[tuple[bool, int, int, str], int] = {}
         self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
@@ -95,25 +98,36 @@ class Visibility:
 
     def allowed(self, role: int, relation: Relation) -> frozenset[str]:
         """Privileges held on the relation or any of its columns, with USAGE on its schema; none without that."""
-        key = (role, relation.oid)
+        granted = self._kinds.get(relation.oid)
+        if granted is None:
+            granted = self._kinds[relation.oid] = self._kind(relation)
+        key = (role, granted)
         found = self._allowed.get(key)
         if found is None:
-            found = self.privileges(role, relation)
-            if relation.oid in self._column_grants:
-                found = found.union(one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
-            self._allowed[key] = found
-        return found if self.may_use_schema(role, relation.schema) else frozenset()
+            found = self._allowed[key] = self._allows(role, relation)
+        return found
+
+    def _allows(self, role: int, relation: Relation) -> frozenset[str]:
+        if not self.may_use_schema(role, relation.schema):
+            return frozenset()
+        by_column = (one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
+        return self.privileges(role, relation).union(by_column)
+
+    def _kind(self, relation: Relation) -> int:
+        """The same for relations that give every role the same: a catalog has few kinds of grants."""
+        acl, by_column = self._relation_grants.get(relation.oid), self._column_grants.get(relation.oid)
+        given = (relation.kind == "sequence", id(acl), id(by_column), relation.schema)  # equal ACLs are one object
+        return self._numbers.setdefault(given, len(self._numbers))
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
         """True when the privilege is held on the relation or any of its columns, with USAGE on its schema."""
         return command in self.allowed(role, relation)
 
     def alike(self, relations: Iterable[Relation]) -> tuple[tuple[Relation, int], ...]:
-        """One of those that give every role the same by ``may``, and how many they are: a catalog has few kinds of grants."""
-        found: dict[tuple[object, ...], list[Relation]] = defaultdict(list)
+        """One of those that give every role the same by ``may``, and how many they are."""
+        found: dict[int, list[Relation]] = defaultdict(list)
         for relation in relations:
-            acl, by_column = self._relation_grants.get(relation.oid), self._column_grants.get(relation.oid)
-            found[relation.kind == "sequence", id(acl), id(by_column), relation.schema].append(relation)
+            found[self._kind(relation)].append(relation)
         return tuple((same[0], len(same)) for same in found.values())
 
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
@@ -288,6 +302,15 @@ class Visibility:
                 held[grantee].add(privilege)
             found = self._acls[entries] = {who: frozenset(what) for who, what in held.items()}
         return found
+
+
+def visibility_of(catalog: Catalog) -> Visibility:
+    """The one of this catalog, so that all who ask share its answers."""
+    # As functools.cached_property does on this frozen class: the answers live as long as the catalog does.
+    found = catalog.__dict__.get(_CACHE)
+    if not isinstance(found, Visibility):
+        found = catalog.__dict__[_CACHE] = Visibility(catalog)
+    return found
 
 
 def _closure(start: int, edges: Mapping[int, set[int]]) -> frozenset[int]:

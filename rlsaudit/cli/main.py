@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -70,6 +71,8 @@ for _command in (
 def main() -> None:
     """Run the command line and exit.  No traceback for anything a user can cause; RLSAUDIT_DEBUG=1 shows them all."""
     interrupt.watch()
+    # What psycopg says there of a connection that a signal cut off is told as what ended the run, in one line.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         sys.exit(_run())
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Function, Relation
 from rlsaudit.catalog.snapshot import Names, named, names_of
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import Visibility, visibility_of
 from rlsaudit.probe.attacks.reach import runs_text, words_of
 from rlsaudit.source.tokens import tokens
 from rlsaudit.tenancy.model import Classified, Tenancy
@@ -36,7 +36,7 @@ class Side:
 
     @cached_property
     def visibility(self) -> Visibility:
-        return Visibility(self.catalog)
+        return visibility_of(self.catalog)
 
     @cached_property
     def names(self) -> Names:

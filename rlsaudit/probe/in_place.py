@@ -14,7 +14,7 @@ import psycopg
 
 from rlsaudit import interrupt
 from rlsaudit.catalog.model import Catalog, Relation
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.finding import Cell, Finding, PropertyResult
 from rlsaudit.probe.attacks import context, doors
@@ -79,7 +79,7 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         settle(connection)
     except psycopg.Error as error:
         raise NotTrustworthy(f"no tenants could be made in place: {error.diag.message_primary or error}") from error
-    arena = Arena(catalog, tenancy, Visibility(catalog), world, in_place=True)
+    arena = Arena(catalog, tenancy, visibility_of(catalog), world, in_place=True)
     seen = _Seen()
     try:
         for number, role in enumerate(tenancy.roles):

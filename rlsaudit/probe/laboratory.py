@@ -11,7 +11,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.own import OwnStatement
 from rlsaudit.probe.attacks.statements import Ran, run_own
@@ -117,7 +117,7 @@ def laboratory(
             world = populate(connection, catalog, tenancy)
         if len({owner for (_, owner), rows in world.rows.items() if rows and owner}) < 2:
             raise NotTrustworthy("fewer than two tenants could be given rows, so that nothing could cross")
-        yield Laboratory(server, name, Arena(catalog, tenancy, Visibility(catalog), world), read)
+        yield Laboratory(server, name, Arena(catalog, tenancy, visibility_of(catalog), world), read)
     finally:
         server.drop_database(name)
         if made:

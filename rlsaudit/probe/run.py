@@ -11,7 +11,7 @@ import psycopg
 
 from rlsaudit import interrupt
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.doubt import Doubt
 from rlsaudit.errors import RlsauditError
 from rlsaudit.own import OwnStatement
@@ -80,7 +80,7 @@ def probe(
         with server.connect(names.world) as connection:
             world = populate(connection, catalog, tenancy)
         schema = schema_script(server.dump_schema(database, data=True), catalog)
-        arena = focused(Arena(catalog, tenancy, Visibility(catalog), world), focus)
+        arena = focused(Arena(catalog, tenancy, visibility_of(catalog), world), focus)
         ledger.arena = arena
         worlds = parallel.copies(server, names.world, arena, jobs)
         names.also += worlds[1:]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from rlsaudit.catalog.expression import Cast, Column, Setting, walk
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import UsageError
 from rlsaudit.tenancy import words
@@ -58,7 +58,7 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     Raises UsageError when a declared role, relation or column does not exist.
     """
     declared = declared or Declared()
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     reading = read(catalog)
     keys = find_keys(catalog, reading, declared.keys)
     roles, notes = application_roles(catalog, visibility, keys.columns, declared.roles)

@@ -13,7 +13,7 @@ import pytest
 
 from rlsaudit.assemble import assemble
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import run_checks
 from rlsaudit.clock import Clock
 from rlsaudit.opening import Opened
@@ -57,7 +57,7 @@ def whole(server: ScratchServer, database: str) -> None:
         catalog = load_catalog(connection)
     tenancy = infer(catalog, Declared())
     opened = Opened(catalog, tenancy, (), None, None, None)
-    found, proofs = run_checks(catalog, tenancy), prove(catalog, tenancy, Visibility(catalog))
+    found, proofs = run_checks(catalog, tenancy), prove(catalog, tenancy, visibility_of(catalog))
     options = Options(source="wide.sql", stdin=BytesIO())
     assemble(pieces_of(opened, options, Clock(), found, proofs, None))
 

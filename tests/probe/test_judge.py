@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsaudit.catalog.model import COMMANDS, Catalog, Grant, Policy, Relation, Role, Schema, Server
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Cell
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Tried, Visit
@@ -37,7 +37,7 @@ def arena(*, kind="tenant", policies=("ALL",), granted=COMMANDS, relation="table
     )  # fmt: skip
     tenancy = Tenancy({TABLE: Classified(TABLE, kind, "why", "tenant_id" if kind == "tenant" else None)})
     world = World((Tenant("A", "1", "u"), Tenant("B", "11", "v")), {}, {}, failures=failures or {})
-    return Arena(catalog, tenancy, Visibility(catalog), world)
+    return Arena(catalog, tenancy, visibility_of(catalog), world)
 
 
 def judged(command: str, tried: Tried | None, *, sensitive: bool = False, leak: bool = False, **given_: object) -> Cell:

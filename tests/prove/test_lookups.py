@@ -3,7 +3,7 @@
 import pytest
 
 from rlsaudit.catalog.model import COMMANDS, Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.tenancy.infer import Declared, infer
 
@@ -77,7 +77,7 @@ def verdicts(load, case: tuple[str, str, str, str, str]) -> dict[tuple[str, str]
         + more
     )
     tenancy = infer(catalog, Declared(roles=("look_app",)))
-    found = prove(catalog, tenancy, Visibility(catalog))
+    found = prove(catalog, tenancy, visibility_of(catalog))
     return {(catalog.relation(proof.relation).name, proof.command): proof for proof in found}
 
 

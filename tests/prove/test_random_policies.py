@@ -20,7 +20,7 @@ from psycopg import sql
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Step, Tenancy
@@ -370,7 +370,7 @@ def test_verdicts_hold_on_the_server(world: World) -> None:
         catalog = load_catalog(world.owner)
         by_table = {one.table: one for one in subjects}
         told["policies"] += sum(len(one.statements) for one in subjects)
-        for proof in prove(catalog, tenancy_of(catalog, subjects), Visibility(catalog)):
+        for proof in prove(catalog, tenancy_of(catalog, subjects), visibility_of(catalog)):
             on = by_table.get(catalog.relation(proof.relation).name)
             if on is None:
                 continue

@@ -3,7 +3,7 @@
 import pytest
 
 from rlsaudit.catalog.model import COMMANDS, Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 
@@ -237,7 +237,7 @@ def proofs(load) -> dict[tuple[str, str], Proof]:
             # Beside the usual form, from which it is known which setting is the tenant's.
             keys = {relation.oid: key} if relation.name in ALONE else {usual.oid: "tenant_id", relation.oid: key}
             relations = {oid: Classified(oid, "tenant", "test", name) for oid, name in keys.items()}
-            proofs = prove(catalog, Tenancy(relations, roles=roles), Visibility(catalog))
+            proofs = prove(catalog, Tenancy(relations, roles=roles), visibility_of(catalog))
             found |= {(relation.name, p.command): p for p in proofs if p.relation == relation.oid}
     return found
 
@@ -270,7 +270,8 @@ def test_rows_bound_to_another_setting_than_elsewhere_are_not_proven(load) -> No
     relations = {r.oid: Classified(r.oid, "tenant", "test", "tenant_id") for r in catalog.relations}
     tenancy = Tenancy(relations, roles=(ApplicationRole(role.oid, role.name, "test"),))
     found = {
-        (catalog.relation(p.relation).name, p.command): p.verdict for p in prove(catalog, tenancy, Visibility(catalog))
+        (catalog.relation(p.relation).name, p.command): p.verdict
+        for p in prove(catalog, tenancy, visibility_of(catalog))
     }
     assert found["t0", "SELECT"] == found["t1", "SELECT"] == "proven"
     assert found["t2", "SELECT"] == "unknown"

@@ -8,7 +8,7 @@ from itertools import groupby
 from psycopg import sql
 
 from rlsaudit.catalog.model import PUBLIC, Catalog
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Finding, Property, Severity
 from rlsaudit.probe.ground import statement_text
 from rlsaudit.probe.ground.leak import Leak
@@ -222,7 +222,7 @@ def _also(catalog: Catalog, told: Told) -> str:
 
 def _revoke(catalog: Catalog, told: Told) -> str:
     """Takes the privilege from those who gave it to the roles: themselves, what they inherit from, or PUBLIC."""
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     named = [catalog.role_named(role) for role in told.roles]
     held = {PUBLIC}.union(*(visibility.inherits(role.oid) for role in named if role is not None))
     lines = []

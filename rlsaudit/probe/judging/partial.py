@@ -12,9 +12,12 @@ from rlsaudit.probe.judging import judge
 from rlsaudit.probe.judging.findings import as_finding
 from rlsaudit.probe.judging.opening import openers, told_apart
 from rlsaudit.probe.judging.telling import worth_telling
+from rlsaudit.probe.replay.near import near
 from rlsaudit.probe.replay.script import SeedRow, Stage, script
 from rlsaudit.tenancy.model import ApplicationRole
 
+_MOST_ROWS = 300
+"""In a script that nobody has shrunk: hundreds of scripts with thousands of rows each are nobody's report."""
 REASON = "the run was interrupted before this could be judged"
 
 
@@ -50,11 +53,15 @@ def properties(results: Iterable[PropertyResult]) -> tuple[PropertyResult, ...]:
 
 
 def findings(stage: Stage, found: tuple[Leak, ...], rows: Sequence[SeedRow]) -> tuple[Finding, ...]:
-    """Leaks with scripts that have all the rows and that nobody has run yet.
+    """Leaks with scripts that nobody has run yet, with all the rows or, of a large schema, those that are about them.
 
     What compares two worlds takes more than a script to tell, and is left out.
     """
     told = (one for one in worth_telling(stage.catalog, found) if one.leak.breaks != "interference")
-    made = (as_finding(stage.catalog, one, script(stage, one.leak, rows)) for one in told)
+    made = (as_finding(stage.catalog, one, script(stage, one.leak, _wanted(stage, one.leak, rows))) for one in told)
     said = " The run was interrupted before psql had replayed it."
     return tuple(replace(one, confirmed=False, message=one.message + said) for one in made)
+
+
+def _wanted(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> Sequence[SeedRow]:
+    return near(stage, leak, rows) if len(rows) > _MOST_ROWS else rows

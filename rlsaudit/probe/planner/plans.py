@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from rlsaudit.catalog.model import Catalog, Command
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.finding import Finding
 from rlsaudit.probe.attacks.relation import Target, target
@@ -136,7 +136,7 @@ def _lengthen(path: Path, size: int) -> None:
 
 
 def _planned(connection: Connection, catalog: Catalog, tenancy: Tenancy) -> Iterator[Planned]:
-    visibility = Visibility(catalog)
+    visibility = visibility_of(catalog)
     for oid in tenancy.tenant_data():
         relation = catalog.relation(oid)
         if relation.kind not in ("table", "partitioned table") or relation.is_partition or not relation.rls_enabled:

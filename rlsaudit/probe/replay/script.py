@@ -23,6 +23,8 @@ SCHEMA_FILE = "schema.sql"
 _VERSIONED = re.compile(r"^(SET transaction_timeout = .*|\\(un)?restrict .*)\n", re.MULTILINE)
 """Lines of pg_dump that older servers and psql do not know and that change nothing here."""
 
+_ANALYSED = ("table", "partitioned table", "materialized view")
+
 
 @dataclass(frozen=True)
 class SeedRow:
@@ -94,6 +96,13 @@ def put(
     connection.execute(message.encode(), prepare=False)
 
 
+def analysing(stage: Stage, rows: Iterable[SeedRow], leak: Leak) -> tuple[str, ...]:
+    """ANALYZE of what the script fills and attacks: of a whole database, system catalogs too, it takes long."""
+    wanted = dict.fromkeys((*(one.relation.oid for one in rows), leak.relation, leak.changed))
+    found = [one for oid in wanted if (one := stage.catalog.find_relation(oid)) is not None and one.kind in _ANALYSED]
+    return (text(sql.SQL("ANALYZE {};").format(sql.SQL(", ").join(map(name, found)))),) if found else ()
+
+
 def fingerprint_query(stage: Stage, leak: Leak) -> str:
     """Count and hash of the rows that the leak changes, of the tenant that owns them."""
     relation = stage.catalog.relation(leak.changed)
@@ -123,7 +132,7 @@ def script(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> str:
         "SET LOCAL session_replication_role = replica;",
     ]
     parts += [f"{statement};" for statement in (*statements(stage, rows), *leak.found)]
-    parts += ["COMMIT;", "ANALYZE;"]
+    parts += ["COMMIT;", *analysing(stage, rows, leak)]
     if leak.channel == "digest":
         parts.append(fingerprint_query(stage, leak) + " \\gset before_")
     parts += [

@@ -13,6 +13,7 @@ from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import Copy, text
 from rlsaudit.probe.ground.world import SHARED
+from rlsaudit.probe.replay.near import near
 from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, put
 from rlsaudit.probe.replay.worlds import Outcome, outcomes
 
@@ -145,9 +146,12 @@ def shrink_worlds(
     connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
 ) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
     """Of an interference: the fewest rows for both worlds, for the first only, for the second only."""
-    common, first, second = of_worlds(leak, rows, replaced)
-    whole = _seen(connection, stage, leak, common, first, second)
-    if whole is None or whole[0] == whole[1]:
+    for some, others in ((near(stage, leak, rows), near(stage, leak, replaced)), (rows, replaced)):
+        common, first, second = of_worlds(leak, some, others)
+        whole = _seen(connection, stage, leak, common, first, second)
+        if whole is not None and whole[0] != whole[1]:
+            break
+    else:
         return common, first, second
     ended = [one.sqlstate for one in whole]
 
@@ -204,4 +208,5 @@ def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
     def fails(subset: Sequence[SeedRow]) -> bool:
         return shows(connection, stage, leak, subset)
 
-    return minimal(candidates, fails) if fails(candidates) else candidates
+    begun = next((some for some in (near(stage, leak, candidates), candidates) if fails(some)), None)
+    return candidates if begun is None else minimal(begun, fails)

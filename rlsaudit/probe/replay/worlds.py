@@ -10,7 +10,18 @@ from psycopg import sql
 
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import text
-from rlsaudit.probe.replay.script import HEAD, PREPARE, TAIL, SeedRow, Stage, gathering, put, role_settings, statements
+from rlsaudit.probe.replay.script import (
+    HEAD,
+    PREPARE,
+    TAIL,
+    SeedRow,
+    Stage,
+    analysing,
+    gathering,
+    put,
+    role_settings,
+    statements,
+)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -28,27 +39,28 @@ def two_worlds(
 ) -> str:
     """The psql script: ``common`` rows stand in both worlds, ``first`` and ``second`` in one each."""
     parts = [HEAD, PREPARE, "-- The rows that stand in both worlds, as they stood."]
-    parts += _seeds(stage, common)
+    parts += _seeds(stage, leak, common)
     parts += [
         "-- The first world: " + ("other tenants' rows with other values." if first else "without other tenants' rows.")
     ]
-    parts += [*_seeds(stage, first), *_attack(stage, leak, "first")]
+    parts += [*_seeds(stage, leak, first), *_attack(stage, leak, "first")]
     parts += [
         "",
         "-- The second world: other tenants' rows as they stood.",
         '\\connect :"scratch"',
         "\\set ON_ERROR_STOP on",
     ]
-    parts += [*_gone(first), *_seeds(stage, second), *_attack(stage, leak, "second")]
+    parts += [*_gone(first), *_seeds(stage, leak, second), *_attack(stage, leak, "second")]
     parts += ["RESET SESSION AUTHORIZATION;", "\\set leaked f", "SELECT :'first' <> :'second' AS leaked \\gset", TAIL]
     return "\n".join(parts) + "\n"
 
 
-def _seeds(stage: Stage, rows: Sequence[SeedRow]) -> list[str]:
+def _seeds(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> list[str]:
     inserts = [f"{statement};" for statement in statements(stage, rows)]
-    return (
-        ["BEGIN;", "SET LOCAL session_replication_role = replica;", *inserts, "COMMIT;", "ANALYZE;"] if inserts else []
-    )
+    if not inserts:
+        return []
+    replica = "SET LOCAL session_replication_role = replica;"
+    return ["BEGIN;", replica, *inserts, "COMMIT;", *analysing(stage, rows, leak)]
 
 
 def _gone(rows: Sequence[SeedRow]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlsaudit.catalog.model import Catalog, Relation
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.seeding import plan
 from rlsaudit.probe.seeding.advice import advised
@@ -66,7 +66,7 @@ class Seeder:
         self._serial = 0
         self._lessons: dict[int, Lessons] = defaultdict(Lessons)
         self._found = Seeded()
-        more = plan.readable(catalog, tenancy, Visibility(catalog))
+        more = plan.readable(catalog, tenancy, visibility_of(catalog))
         self._order = plan.seedable(catalog, tenancy, more)
         self._writer = Writer(connection, tenancy, tenants)
         supply = Supply(connection, catalog, tenancy, self._order)

@@ -18,7 +18,7 @@ from rlsaudit.catalog.expression import Cast, Compare, Constant, Expression, Jso
 from rlsaudit.catalog.expression import Column as Column_
 from rlsaudit.catalog.model import Catalog, Column, Relation
 from rlsaudit.catalog.policies import policy_predicate
-from rlsaudit.catalog.visibility import Visibility
+from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.statement_text import acting, literal, name, text
 from rlsaudit.probe.ground.world import Tenant
@@ -58,7 +58,7 @@ class Sight:
         self._tenancy = tenancy
         self._tenants = tenants
         self._supply = supply
-        self._visibility = Visibility(catalog)
+        self._visibility = visibility_of(catalog)
         self._named = {relation.name: relation for relation in catalog.relations if relation.holds_rows}
 
     def clear(self, order: Iterable[Relation], filled: Callable[[Relation, Tenant], bool]) -> frozenset[int]:
