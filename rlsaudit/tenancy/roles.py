@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from operator import itemgetter
 
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import UsageError
 from rlsaudit.tenancy.model import ApplicationRole
 
+Candidates = list[tuple[Role, str]]
+
 MOST = 6
 """Roles tested when none are named; more are listed in a note."""
+_MOST_NAMED = 20
 _PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunchy|tsdb|yugabyte)")
 """Roles of a hosting provider, who holds the server anyway."""
 
@@ -48,12 +52,22 @@ def application_roles(
         owners = {relation.owner for relation in relations}
         missed = [(role, why) for role, why in candidates if (role, why) not in chosen and writes(role)]
         chosen += [(role, why) for role, why in missed if role.login or role.oid not in owners]
-    ranked = sorted(chosen, key=lambda pair: (-named[pair[0].oid], pair[0].name))
+
+    def kind(role: Role) -> Hashable:
+        """The same for roles that are granted the same and that the same policies name."""
+        subject = frozenset(visibility.inherits(role.oid) & named.keys())
+        return role.bypassrls, subject, tuple(visibility.allowed(role.oid, relation) for relation, _ in alike)
+
+    ranked = _one_of_each_first(sorted(chosen, key=lambda pair: (-named[pair[0].oid], pair[0].name)), kind)
     notes: tuple[str, ...] = ()
     if len(ranked) > MOST:
-        left = ", ".join(role.name for role, _ in ranked[MOST:])
+        left = [role.name for role, _ in ranked[MOST:]]
+        more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+        kinds = len({kind(role) for role, _ in ranked})
         notes = (
-            f"{len(ranked)} application roles were found and the first {MOST} tested; name others with --role: {left}",
+            f"{len(ranked)} application roles of {kinds} kind{'s' if kinds > 1 else ''} (by what they are granted and which"
+            f" policies name them) were found and {MOST} tested, of different kinds first; name others with --role:"
+            f" {', '.join(left[:_MOST_NAMED])}{more}",
         )
     passed = {oid for role, _ in chosen for oid in visibility.inherits(role.oid)}
     omitted = [role.name for role, _ in candidates if role.oid not in passed]
@@ -63,6 +77,16 @@ def application_roles(
             f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(omitted))}.",
         )
     return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
+
+
+def _one_of_each_first(roles: Candidates, kind: Callable[[Role], Hashable]) -> Candidates:
+    met: Counter[Hashable] = Counter()
+    turns: list[tuple[int, tuple[Role, str]]] = []
+    for pair in roles:
+        which = kind(pair[0])
+        turns.append((met[which], pair))
+        met[which] += 1
+    return [pair for _, pair in sorted(turns, key=itemgetter(0))]
 
 
 def subscribes(role: Role) -> bool:
@@ -78,9 +102,6 @@ def _named(catalog: Catalog, name: str) -> ApplicationRole:
         known = ", ".join(sorted(r.name for r in catalog.roles if not r.predefined)) or "none"
         raise UsageError(f"role {name!r} does not exist in this database; the roles there are: {known}")
     return ApplicationRole(role.oid, role.name, "named by the user")
-
-
-Candidates = list[tuple[Role, str]]
 
 
 def _without_groups(visibility: Visibility, candidates: Candidates) -> Candidates:

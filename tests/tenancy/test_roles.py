@@ -49,3 +49,16 @@ def test_too_many_roles_are_said(schema) -> None:
     loaded = schema(TABLE + roles)
     assert len(loaded.tenancy.roles) == 6
     assert any("9 application roles" in note and "r8" in note for note in loaded.tenancy.notes)
+
+
+def test_of_many_roles_different_ones_are_tested(schema) -> None:
+    alike = " ".join(f"CREATE ROLE a{n} LOGIN; GRANT SELECT ON t TO a{n};" for n in range(40))
+    loaded = schema(
+        TABLE + alike + "CREATE ROLE x LOGIN; GRANT SELECT, DELETE ON t TO x; CREATE ROLE y LOGIN; GRANT SELECT ON t TO y;"
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY all_of_it ON t TO y USING (true);"
+        "CREATE POLICY own ON t USING (tenant_id = current_setting('app.tenant_id')::int);"
+    )  # fmt: skip
+    assert {"a0", "x", "y"} <= {role.name for role in loaded.tenancy.roles}
+    (note,) = (note for note in loaded.tenancy.notes if "application roles" in note)
+    assert note.startswith("42 application roles of 3 kinds")
+    assert note.endswith(" and 16 more")

@@ -11,7 +11,7 @@ from rlsaudit.probe.replay.script import SeedRow, Stage
 
 def near(stage: Stage, leak: Leak, rows: Iterable[SeedRow]) -> tuple[SeedRow, ...]:
     """Rows of the relations that the leak is about, of those that views among them read, and of those that policies on
-    these ask: as a rule all that it takes, and few of a large schema's."""
+    these ask; beside an interference those that foreign keys tie to it: as a rule all that it takes, and few of a large schema's."""
     relations = _relations(stage, leak)
     return tuple(one for one in rows if one.relation.oid in relations)
 
@@ -19,6 +19,9 @@ def near(stage: Stage, leak: Leak, rows: Iterable[SeedRow]) -> tuple[SeedRow, ..
 def _relations(stage: Stage, leak: Leak) -> set[int]:
     catalog = stage.catalog
     found, waiting = set[int](), {leak.relation, leak.changed}
+    if leak.world:  # what a foreign key tells
+        waiting.update(one.referenced for one in catalog.constraints_of(leak.relation) if one.kind == "foreign key")
+        waiting.update(one.relation for one in catalog.references_to(leak.relation))
     while waiting:
         found |= waiting
         policies = [policy.oid for oid in waiting for policy in catalog.policies_of(oid)]
