@@ -14,6 +14,7 @@ from rlsaudit.catalog.model import Column, Constraint, Relation
 from rlsaudit.catalog.outcome import Way, ways
 from rlsaudit.catalog.policies import check_predicate, default_expression, settings
 from rlsaudit.check import Subject, kept
+from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole
 
 Guess = Literal["natural", "foreign", "number", "random"]
@@ -135,7 +136,7 @@ def guess(subject: Subject, relation: Relation, column: Column) -> Guess:
         return "random"
     if referenced is not None:
         return "foreign"
-    if _own_id(subject, relation, column):
+    if column.category in ("N", "S") and words.own_id(relation.name, column.name):
         return "random" if kind in _TEXT else "number"
     if kind in _TEXT and _GIVEN.search(column.name.lower()):
         return "foreign"
@@ -161,15 +162,6 @@ def _volatile_default(subject: Subject, relation: Relation, column: Column) -> b
     return default is not None and any(
         isinstance(part, e.Call) and part.volatility == "volatile" for part in e.walk(default)
     )
-
-
-def _own_id(subject: Subject, relation: Relation, column: Column) -> bool:
-    """A primary key that the application numbers itself: ``id``, or ``invoice_id`` of ``invoices``."""
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()
-    stem = re.sub(r"_?(id|uid|pk)$", "", name)
-    if stem == name or column.category not in ("N", "S"):
-        return False
-    return not stem or relation.name.lower().startswith(stem.removesuffix("y"))
 
 
 def filled(subject: Subject, relation: Relation, column: Column) -> bool:

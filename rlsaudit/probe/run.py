@@ -19,6 +19,7 @@ from rlsaudit.probe import parallel
 from rlsaudit.probe.attacking import attack, listen
 from rlsaudit.probe.attacks.learning import Learning
 from rlsaudit.probe.attacks.sweep import Arena, Focus, focused
+from rlsaudit.probe.barred import barred
 from rlsaudit.probe.comparing import interfere
 from rlsaudit.probe.detector import planting
 from rlsaudit.probe.doubting import Doubting, unproven
@@ -120,13 +121,14 @@ class _Names:
     also: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world, self.bare, self.planted, self.visits, self.heard, self.doubted = (
-            f"rlsaudit_{kind}_{self.suffix}" for kind in ("world", "bare", "planted", "visits", "heard", "doubted")
+        self.world, self.bare, self.planted, self.visits, self.heard, self.doubted, self.barred = (
+            f"rlsaudit_{kind}_{self.suffix}"
+            for kind in ("world", "bare", "planted", "visits", "heard", "doubted", "barred")
         )
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (self.world, self.bare, self.planted, self.visits, self.heard, self.doubted, *self.also)
+        return (self.world, self.bare, self.planted, self.visits, self.heard, self.doubted, self.barred, *self.also)
 
 
 def _judged(  # noqa: PLR0917
@@ -143,13 +145,14 @@ def _judged(  # noqa: PLR0917
     ordinary = without(arena, ledger.opening)
     planted = plant_leaks(server, names.world, names.planted, ordinary, roles, ledger, mode)
     detected, unnoticed = detect(server, names.planted, arena, roles, ledger.tried)
+    withheld = barred(server, names.world, names.barred, ordinary, roles, ledger, detected.sensitive, progress)
     progress("comparing worlds with and without other tenants", 0, 1)
     replaced = interfere(server, names.world, names.suffix, ordinary, roles, ledger, planted, mode)
     spoilt(server, names.bare, ordinary, ledger)
     outward(server, ordinary, ledger, schema)
     leaks = shortest(ledger.leaks)
     cells = judge.cells(arena, roles, ledger.tried, detected.sensitive, leaks)
-    cells = judge.without_missed(catalog, cells, planted.missed)
+    cells = judge.without_missed(catalog, judge.without_bars(catalog, cells, withheld), planted.missed)
     cells += function_cells(ledger.called, leaks) + own_cells(ledger.ran, leaks)
     told = worth_telling(catalog, leaks)
     shown = replayed(server, database, names.bare, names.visits, arena, told, schema, replaced, progress)

@@ -53,6 +53,13 @@ def user_like(name: str) -> bool:
     return bool(_USER.match(_bare(name)))
 
 
+def own_id(relation: str, column: str) -> bool:
+    """An identifier that the application numbers itself: ``id``, or ``invoice_id`` of ``invoices``."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column).lower()
+    stem = re.sub(r"_?(id|uid|pk)$", "", name)
+    return stem != name and (not stem or relation.lower().startswith(stem.removesuffix("y")))
+
+
 def role_like(name: str) -> bool:
     return bool(_ROLE.search(_bare(name)))
 

@@ -112,6 +112,31 @@ def test_generated_identifiers_are_no_channel(base, schema) -> None:
     assert interference.outcome == "held" and interference.trials > 20
 
 
+@pytest.mark.parametrize("column", ["id bigint", "id text", "log_id text"])
+def test_an_identifier_is_no_channel_where_triggers_look_at_writes_either(base, schema, column) -> None:
+    made = schema(
+        base + f"CREATE TABLE shop.logs ({column} PRIMARY KEY, tenant_id integer NOT NULL, body text);"
+        "CREATE FUNCTION shop.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;"
+        "CREATE TRIGGER look BEFORE INSERT ON shop.logs FOR EACH ROW EXECUTE FUNCTION shop.look();"
+        "ALTER TABLE shop.logs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+        "CREATE POLICY own ON shop.logs USING (tenant_id = shop.tenant());"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.logs TO q_app;"
+    )
+    assert made.probe().findings == ()
+
+
+def test_a_name_is_a_channel_even_as_the_primary_key(base, schema) -> None:
+    made = schema(
+        base + "CREATE TABLE shop.sites (host text PRIMARY KEY, tenant_id integer NOT NULL);"
+        "ALTER TABLE shop.sites ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+        "CREATE POLICY own ON shop.sites USING (tenant_id = shop.tenant());"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.sites TO q_app;"
+    )
+    assert [(f.property, f.object, f.confirmed) for f in made.probe().findings] == [
+        ("interference", "shop.sites", True)
+    ]
+
+
 @pytest.mark.slow
 def test_which_of_two_keys_fails_first_hangs_on_the_order_they_were_made_in_and_no_replay_hangs_on_that(
     base, schema

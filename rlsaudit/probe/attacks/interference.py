@@ -13,7 +13,7 @@ from typing import Literal
 from psycopg import sql
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import COMMANDS, Function, Index, Relation
+from rlsaudit.catalog.model import COMMANDS, Column, Function, Index, Relation
 from rlsaudit.catalog.policies import index_expressions
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.reach import touches
@@ -24,6 +24,7 @@ from rlsaudit.probe.ground.session import Reply, Session
 from rlsaudit.probe.ground.statement_text import acting, insert, literal, matching, name, text
 from rlsaudit.probe.ground.world import Row, Tenant
 from rlsaudit.probe.seeding.plan import column_pairs, foreign_keys
+from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Persona
 
 WorldName = Literal["absent", "replaced"]
@@ -187,11 +188,16 @@ def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
     for expression in index_expressions(arena.catalog, index):
         named += [part.name for part in e.walk(expression) if isinstance(part, e.Column) and part.level == 0]
     named = list(dict.fromkeys(named))
-    if index.primary and len(found) == 1 and found[0].category != "S":
-        return ()  # an identifier, whoever gives it out
+    if index.primary and len(found) == 1 and _identifies(on.relation, found[0]):
+        return ()
     if on.tenant_key in named or all(generated(on.relation, one) for one in named):
         return ()
     return tuple(named)
+
+
+def _identifies(relation: Relation, column: Column) -> bool:
+    """Whether it holds identifiers, whoever gives them out, and not names that mean something."""
+    return column.category != "S" or words.own_id(relation.name, column.name)
 
 
 def generated(relation: Relation, column: str) -> bool:
@@ -220,12 +226,18 @@ def _references(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iter
 
 
 def _copies(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iterator[Program]:
-    """Where triggers look at a write: an own row with what another tenant has in one column."""
+    """Where triggers look at a write: an own row with what another tenant has in one column; what is unique by itself
+    runs into its index first, which ``_collisions`` judges."""
     if not arena.catalog.triggers_of(on.relation.oid):
         return
+    unique = {one.columns for one in arena.catalog.indexes_of(on.relation.oid) if one.unique}
     for theirs in arena.world.of(on.relation.oid, victim.key)[:1]:
         for column in on.relation.columns:
-            if column.name != on.tenant_key and not generated(on.relation, column.name):
+            if (
+                column.name != on.tenant_key
+                and (column.number,) not in unique
+                and not generated(on.relation, column.name)
+            ):
                 yield from _writing(arena, on, actor, {column.name: theirs.get(column.name)}, "")
 
 

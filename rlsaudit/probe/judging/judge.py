@@ -8,6 +8,7 @@ from dataclasses import replace
 from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
 from rlsaudit.finding import Cell, State
 from rlsaudit.probe.attacks.sweep import Arena, CellKey
+from rlsaudit.probe.ground.bars import Barred
 from rlsaudit.probe.ground.leak import Leak, Tried
 from rlsaudit.probe.judging.telling import Told
 from rlsaudit.tenancy.model import ApplicationRole
@@ -53,6 +54,38 @@ def without_missed(
         else cell
         for cell in cells
     )
+
+
+def without_bars(catalog: Catalog, cells: tuple[Cell, ...], withheld: Mapping[CellKey, Barred]) -> tuple[Cell, ...]:
+    """What triggers and rules refused throughout is judged by what came of it without them."""
+    outcomes: dict[tuple[str, str, str], Barred] = {
+        (catalog.relation(oid).qualified, role, command): one for (oid, role, command), one in withheld.items()
+    }
+    return tuple(
+        replace(cell, state=judged[0], reason=judged[1])
+        if cell.state == "not covered"
+        and (one := outcomes.get((cell.relation, cell.role, cell.command)))
+        and (judged := _without_bars(one))
+        else cell
+        for cell in cells
+    )
+
+
+def _without_bars(one: Barred) -> tuple[State, str] | None:
+    by = ", ".join(one.by)
+    if one.crossed:
+        return (
+            "not covered",
+            f"every write tried was refused, and with {by} switched off the policies let another tenant's rows be written:"
+            " all hangs on what that refuses",
+        )
+    if one.alive and one.sensitive:
+        return (
+            "held",
+            f"refused for own rows too; with {by} switched off own rows are reached, no other tenant's, and with row security"
+            " off the same statements cross",
+        )
+    return None
 
 
 def without_replay(catalog: Catalog, cells: tuple[Cell, ...], unconfirmed: Iterable[Told]) -> tuple[Cell, ...]:

@@ -1,0 +1,112 @@
+"""Cells where a trigger or rule of the schema lets nobody write, an append-only table as a rule: attacked again without it.
+
+That every attack was refused says nothing of the policies, and a trigger that refused what was tried may let something
+else through.  In a copy of the world where it is switched off the policies stand alone: when nothing crosses there,
+nothing crosses where a trigger refuses more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+import psycopg
+from psycopg import sql
+
+from rlsaudit.catalog.model import Command, Relation, Rule, Trigger
+from rlsaudit.finding import Property
+from rlsaudit.probe.attacks.relation import target
+from rlsaudit.probe.attacks.sweep import Arena, CellKey, crossing, narrowed
+from rlsaudit.probe.ground.bars import Barred
+from rlsaudit.probe.ground.leak import Leak, Tried
+from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.ground.statement_text import name
+from rlsaudit.probe.ledger import Ledger, session_of
+from rlsaudit.probe.result import Progress, Scratch
+from rlsaudit.tenancy.model import ApplicationRole
+
+_WRITES: tuple[Command, ...] = ("INSERT", "UPDATE", "DELETE")
+_SWITCH = {Trigger: sql.SQL("DISABLE TRIGGER {}"), Rule: sql.SQL("DISABLE RULE {}")}
+_CROSSINGS: frozenset[Property] = frozenset({"read", "write", "forge"})
+
+
+def barred(
+    server: Scratch, world: str, copy: str, arena: Arena, roles: Sequence[ApplicationRole], ledger: Ledger,
+    sensitive: Container[CellKey], progress: Progress,
+) -> dict[CellKey, Barred]:  # fmt: skip
+    """Every cell of tenants' rows where nothing was ever written, and a trigger or rule may be why."""
+    leaking = {(leak.relation, leak.role, leak.command) for leak in ledger.leaks}
+    waiting = [
+        (relation, role, command)
+        for relation in arena.relations()
+        for role in roles
+        for command in _WRITES
+        if (key := (relation.oid, role.name, command)) not in leaking
+        and key not in sensitive
+        and _refused(arena, relation, ledger.tried.get(key))
+        and any(_bars(arena, relation, command))
+    ]
+    if not waiting:
+        return {}
+    found: dict[CellKey, Barred] = {}
+    server.create_database(copy, world)
+    try:
+        with server.connect(copy) as connection:
+            for number, (relation, role, command) in enumerate(waiting):
+                progress("attacking without what refused every write", number, len(waiting))
+                session = session_of(server, copy, arena, role)
+                try:
+                    outcome = _attacked(connection, arena, session, role, relation, command)
+                finally:
+                    session.close()
+                    ledger.statements += session.statements
+                if outcome is not None:
+                    found[relation.oid, role.name, command] = outcome
+    finally:
+        server.drop_database(copy)
+    return found
+
+
+def _refused(arena: Arena, relation: Relation, tried: Tried | None) -> bool:
+    if tried is None or tried.alive or tried.cancelled or not relation.holds_rows or not relation.rls_enabled:
+        return False
+    said = tried.refused or tried.denied or tried.error or tried.empty
+    return bool(said) and arena.tenancy.of(relation.oid).tenant_data
+
+
+def _bars(arena: Arena, relation: Relation, command: Command) -> Iterator[Trigger | Rule]:
+    for trigger in arena.catalog.triggers_of(relation.oid):
+        if command in trigger.events and trigger.enabled in ("origin", "always"):
+            yield trigger
+    for rule in arena.catalog.rules:
+        if rule.relation == relation.oid and rule.instead and rule.event == command:
+            yield rule
+
+
+def _attacked(
+    connection: psycopg.Connection[tuple[object, ...]], arena: Arena, session: Session, role: ApplicationRole,
+    relation: Relation, command: Command,
+) -> Barred | None:  # fmt: skip
+    """None where what bars the cell cannot be switched off, or its table not altered."""
+    bars = tuple(_bars(arena, relation, command))
+    on = target(arena.catalog, arena.tenancy, arena.visibility, role.oid, relation)
+
+    def alter(*changes: sql.Composable) -> None:
+        connection.execute(sql.SQL("ALTER TABLE {} {}").format(name(relation), sql.SQL(", ").join(changes)))
+
+    def attacks() -> tuple[Leak | None, Tried]:
+        try:
+            return crossing(narrowed(arena, relation), session, on, command, _CROSSINGS)
+        finally:
+            session.close()  # its last transaction holds locks
+
+    try:
+        alter(*(_SWITCH[type(one)].format(sql.Identifier(one.name)) for one in bars))
+        leak, tried = attacks()
+        alter(sql.SQL("DISABLE ROW LEVEL SECURITY"))
+        try:
+            open_leak, _ = attacks() if leak is None else (leak, tried)
+        finally:
+            alter(sql.SQL("ENABLE ROW LEVEL SECURITY"))
+    except psycopg.Error:
+        return None
+    return Barred(tuple(one.name for one in bars), leak is not None, tried.alive, open_leak is not None)

@@ -1,0 +1,69 @@
+"""Append-only tables: what a trigger or a rule refuses throughout is judged in a copy where that is switched off."""
+
+from __future__ import annotations
+
+import pytest
+
+SCHEMA = """
+DO $$ BEGIN CREATE ROLE b_app LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+CREATE TABLE tenants (id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE entries (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, body text NOT NULL);
+ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
+ALTER TABLE entries ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION own() RETURNS int LANGUAGE sql STABLE AS $$ SELECT NULLIF(current_setting('app.tenant_id', true), '')::int $$;
+CREATE POLICY p ON tenants USING (id = own());
+CREATE POLICY read_own ON entries FOR SELECT USING (tenant_id = own());
+CREATE POLICY add_own ON entries FOR INSERT WITH CHECK (tenant_id = own());
+CREATE POLICY change ON entries FOR UPDATE USING ({0});
+CREATE POLICY remove ON entries FOR DELETE USING ({0});
+CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'entries stay as they are' {2}; END $$;
+{1}
+GRANT SELECT ON tenants TO b_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON entries TO b_app;
+"""
+OWN = "tenant_id = own()"
+BARS = [
+    pytest.param("CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON entries FOR EACH ROW EXECUTE FUNCTION never();", "", id="row"),
+    pytest.param("CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON entries EXECUTE FUNCTION never();", "", id="statement"),
+    pytest.param(
+        "CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON entries FOR EACH ROW EXECUTE FUNCTION never();",
+        "USING ERRCODE = 'insufficient_privilege'",
+        id="as a denial",
+    ),
+    pytest.param(
+        "CREATE RULE stay AS ON UPDATE TO entries DO INSTEAD NOTHING; CREATE RULE stays AS ON DELETE TO entries DO INSTEAD NOTHING;",
+        "",
+        id="rule",
+    ),
+]  # fmt: skip
+
+
+def _cells(schema, *parts: str):
+    cells = schema(SCHEMA.format(*parts)).probe().cells
+    return {cell.command: cell for cell in cells if cell.relation == "public.entries"}
+
+
+@pytest.mark.parametrize(("bar", "code"), BARS)
+def test_sound_policies_hold_behind_it(schema, bar, code) -> None:
+    cells = _cells(schema, OWN, bar, code)
+    assert {command: cell.state for command, cell in cells.items()} == dict.fromkeys(cells, "held")
+    for command in ("UPDATE", "DELETE"):
+        assert "with stay" in cells[command].reason, cells[command].reason
+        assert "with row security off the same statements cross" in cells[command].reason
+
+
+@pytest.mark.parametrize(("bar", "code"), BARS)
+def test_open_policies_behind_it_are_no_pass(schema, bar, code) -> None:
+    cells = _cells(schema, "true", bar, code)
+    for command in ("UPDATE", "DELETE"):
+        assert cells[command].state == "not covered"
+        assert "all hangs on" in cells[command].reason, cells[command].reason
+
+
+def test_a_table_that_nothing_bars_is_left_as_it_was(schema) -> None:
+    cells = _cells(schema, OWN, "", "")
+    assert {cell.state for cell in cells.values()} == {"held"}
+    assert not any("switched off own" in cell.reason for cell in cells.values())
+    assert {
+        cell.state for command, cell in _cells(schema, "true", "", "").items() if command in ("UPDATE", "DELETE")
+    } == {"leak"}
