@@ -42,8 +42,7 @@ def barred(
         for command in _WRITES
         if (key := (relation.oid, role.name, command)) not in leaking
         and key not in sensitive
-        and _refused(arena, relation, ledger.tried.get(key))
-        and any(_bars(arena, relation, command))
+        and _refused(arena, relation, command, ledger.tried.get(key))
     ]
     if not waiting:
         return {}
@@ -66,11 +65,16 @@ def barred(
     return found
 
 
-def _refused(arena: Arena, relation: Relation, tried: Tried | None) -> bool:
+def _refused(arena: Arena, relation: Relation, command: Command, tried: Tried | None) -> bool:
+    """An error may be a trigger's; what ended well and wrote nothing may be a rule's doing, or a trigger's that writes
+    elsewhere, which is then its own way in."""
     if tried is None or tried.alive or tried.cancelled or not relation.holds_rows or not relation.rls_enabled:
         return False
-    said = tried.refused or tried.denied or tried.error or tried.empty
-    return bool(said) and arena.tenancy.of(relation.oid).tenant_data
+    if not arena.tenancy.of(relation.oid).tenant_data:
+        return False
+    bars = [*_bars(arena, relation, command)]
+    failed = tried.refused or tried.denied or tried.error
+    return bool(bars) if failed else tried.empty and any(isinstance(one, Rule) for one in bars)
 
 
 def _bars(arena: Arena, relation: Relation, command: Command) -> Iterator[Trigger | Rule]:
@@ -78,7 +82,7 @@ def _bars(arena: Arena, relation: Relation, command: Command) -> Iterator[Trigge
         if command in trigger.events and trigger.enabled in ("origin", "always"):
             yield trigger
     for rule in arena.catalog.rules:
-        if rule.relation == relation.oid and rule.instead and rule.event == command:
+        if rule.relation == relation.oid and rule.event == command and rule.definition.endswith("DO INSTEAD NOTHING;"):
             yield rule
 
 

@@ -67,3 +67,12 @@ def test_a_table_that_nothing_bars_is_left_as_it_was(schema) -> None:
     assert {
         cell.state for command, cell in _cells(schema, "true", "", "").items() if command in ("UPDATE", "DELETE")
     } == {"leak"}
+
+
+def test_what_a_rule_does_elsewhere_is_not_switched_off(schema) -> None:
+    elsewhere = (
+        "CREATE TABLE changes (id int, tenant_id int, body text);"
+        "CREATE RULE stay AS ON UPDATE TO entries DO INSTEAD INSERT INTO changes VALUES (OLD.id, OLD.tenant_id, NEW.body);"
+    )
+    cells = _cells(schema, OWN, elsewhere, "")
+    assert "switched off own" not in cells["UPDATE"].reason
