@@ -31,6 +31,16 @@ BARS = [
         id="as a denial",
     ),
     pytest.param(
+        "CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON entries FOR EACH ROW EXECUTE FUNCTION never();",
+        "USING ERRCODE = 'check_violation'",
+        id="as a constraint's error",
+    ),
+    pytest.param(
+        "CREATE TRIGGER stay BEFORE UPDATE OR DELETE ON entries EXECUTE FUNCTION never();",
+        "USING ERRCODE = 'feature_not_supported'",
+        id="as impossible",
+    ),
+    pytest.param(
         "CREATE RULE stay AS ON UPDATE TO entries DO INSTEAD NOTHING; CREATE RULE stays AS ON DELETE TO entries DO INSTEAD NOTHING;",
         "",
         id="rule",
@@ -76,3 +86,12 @@ def test_what_a_rule_does_elsewhere_is_not_switched_off(schema) -> None:
     )
     cells = _cells(schema, OWN, elsewhere, "")
     assert "switched off own" not in cells["UPDATE"].reason
+
+
+@pytest.mark.parametrize("code", ["", "USING ERRCODE = 'check_violation'", "USING ERRCODE = 'feature_not_supported'"])
+def test_inserts_that_a_trigger_refuses_are_no_pass_of_an_open_policy(schema, code) -> None:
+    bar = "CREATE TRIGGER stay BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION never();"
+    made = SCHEMA.replace("WITH CHECK (tenant_id = own())", "WITH CHECK (true)")
+    cells = schema(made.format(OWN, bar, code)).probe().cells
+    (cell,) = (one for one in cells if one.relation == "public.entries" and one.command == "INSERT")
+    assert cell.state == "not covered", cell.reason

@@ -21,7 +21,8 @@ from rlsaudit.tenancy.model import Persona, Tenancy
 CellKey = tuple[int, str, Command]
 """(relation OID, role name, command)"""
 
-# What constraints, triggers and functions of the schema raise; the policies had let the statement through by then.
+# What constraints end with; the policies had let the statement through by then.  A trigger that raises the same runs before
+# the policies look at a new row, or without any row.
 _BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
 _IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
 """The statement has no meaning here: a view that cannot be written, a generated column."""
@@ -241,7 +242,7 @@ def _split(
 
 
 def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript, tried: Tried) -> None:
-    if reply.sqlstate in _BY_CONSTRAINT:
+    if reply.sqlstate in _BY_CONSTRAINT and not reply.raised:
         # Policies are checked before constraints, so the row had passed them.
         tried.alive = True
     elif reply.sqlstate:
@@ -263,11 +264,11 @@ def _note_own(arena: Arena, attack: Attack, reply: Reply, transcript: Transcript
 def _note_failure(attack: Attack, failed: Reply | None, tried: Tried) -> None:
     if attack.aim != "own" or failed is None:
         return
-    if failed.sqlstate in _IMPOSSIBLE:
+    if failed.raised or failed.sqlstate in _RAISED:
+        tried.refused = tried.refused or failed.error
+    elif failed.sqlstate in _IMPOSSIBLE:
         tried.impossible = failed.error
     elif failed.sqlstate in DENIED:
         tried.denied = tried.denied or failed.error
-    elif failed.sqlstate in _RAISED:
-        tried.refused = tried.refused or failed.error
     else:
         tried.error = tried.error or failed.error

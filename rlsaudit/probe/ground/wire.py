@@ -15,6 +15,10 @@ from rlsaudit import interrupt
 _DONE = int(pq.ExecStatus.COMMAND_OK)
 
 
+_RAISE = b"exec_stmt_raise"
+"""The server's routine that runs RAISE (src/pl/plpgsql/src/pl_exec.c)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What one statement gave: cells as the server's text, the command tag, or the error."""
@@ -26,6 +30,8 @@ class Reply:
     """Message, detail, hint and context joined, as a client could read them."""
     constraint: str = ""
     """Name of the constraint or unique index that refused."""
+    raised: bool = False
+    """The error is a RAISE of a PL/pgSQL function, whatever SQLSTATE that gave it."""
 
     @property
     def affected(self) -> int:
@@ -104,7 +110,8 @@ def _reply(result: PGresult) -> Reply:
     if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000").decode()
         constraint = (result.error_field(pq.DiagnosticField.CONSTRAINT_NAME) or b"").decode(errors="replace")
-        return Reply(sqlstate=sqlstate, error=diagnostics(result), constraint=constraint)
+        raised = result.error_field(pq.DiagnosticField.SOURCE_FUNCTION) == _RAISE
+        return Reply(sqlstate=sqlstate, error=diagnostics(result), constraint=constraint, raised=raised)
     rows: tuple[tuple[str | None, ...], ...] = ()
     if result.status == pq.ExecStatus.TUPLES_OK:
         columns = range(result.nfields)
