@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -21,15 +20,6 @@ Guess = Literal["natural", "foreign", "number", "random"]
 """``natural``: a value with a meaning.  ``foreign``: an id that another service or a user table gave.  ``number``: a
 surrogate that counts.  ``random``: not to be guessed."""
 
-_SECRET = re.compile(
-    r"token|hash|digest|checksum|secret|nonce|signature|fingerprint|(api|access|license|private|public)_?key"
-    r"|(^|_)(uuid|guid|ulid|cuid|nanoid|ksuid)($|_)"
-)
-_GIVEN = re.compile(
-    r"(stripe|paddle|paypal|github|gitlab|google|slack|auth0|clerk|shopify|twilio|sendgrid|mailgun|external|provider"
-    r"|remote|upstream|thirdparty|third_party|vendor|subscription|message|event|request|session|idempotency|correlation"
-    r"|webhook|charge|payment|transaction|checkout|invoice_pdf|object|file|storage|s3|device)_?(\w+_)?(id|key|ref|uid|path)$"
-)
 _TEXT = frozenset({"text", "character varying", "character", "name", "citext", "public.citext", "extensions.citext"})
 
 
@@ -130,7 +120,7 @@ def guess(subject: Subject, relation: Relation, column: Column) -> Guess:
     if column.identity or column.sequence:
         return "number"
     kind = column.base_type
-    if kind in ("uuid", "bytea") or (kind in _TEXT and _secret(relation, column)):
+    if kind in ("uuid", "bytea") or (kind in _TEXT and words.unguessable(relation.name, column.name)):
         return "random"
     if kind in _TEXT and _volatile_default(subject, relation, column):
         return "random"
@@ -138,16 +128,9 @@ def guess(subject: Subject, relation: Relation, column: Column) -> Guess:
         return "foreign"
     if column.category in ("N", "S") and words.own_id(relation.name, column.name):
         return "random" if kind in _TEXT else "number"
-    if kind in _TEXT and _GIVEN.search(column.name.lower()):
+    if kind in _TEXT and words.given(column.name):
         return "foreign"
     return "natural"
-
-
-def _secret(relation: Relation, column: Column) -> bool:
-    name = column.name.lower()
-    if name == "key":
-        return bool(re.search(r"key|token|secret|credential", relation.name.lower()))
-    return bool(_SECRET.search(name))
 
 
 def _referenced(subject: Subject, relation: Relation, column: Column) -> Relation | None:

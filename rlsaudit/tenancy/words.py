@@ -32,6 +32,16 @@ _PASSING = re.compile(
     r"|runs?|executions?|heartbeats?|workers?|schedules?|dead_letters?|changes|changelog|staging|imports?)(_|$)"
 )
 
+_SECRET = re.compile(
+    r"token|hash|digest|checksum|secret|nonce|signature|fingerprint|(api|access|license|private|public)_?key"
+    r"|(^|_)(uuid|guid|ulid|cuid|nanoid|ksuid)($|_)"
+)
+_GIVEN = re.compile(
+    r"(stripe|paddle|paypal|github|gitlab|google|slack|auth0|clerk|shopify|twilio|sendgrid|mailgun|external|provider"
+    r"|remote|upstream|thirdparty|third_party|vendor|subscription|message|event|request|session|idempotency|correlation"
+    r"|webhook|charge|payment|transaction|checkout|invoice_pdf|object|file|storage|s3|device)_?(\w+_)?(id|key|ref|uid|path)$"
+)
+
 
 def _bare(name: str) -> str:
     """The last part of a dotted setting or a column, without decoration, in snake case."""
@@ -53,11 +63,25 @@ def user_like(name: str) -> bool:
     return bool(_USER.match(_bare(name)))
 
 
-def own_id(relation: str, column: str) -> bool:
-    """An identifier that the application numbers itself: ``id``, or ``invoice_id`` of ``invoices``."""
+def own_id(relation: str, column: str, *, primary: bool = False) -> bool:
+    """An identifier that the application numbers itself: ``id``, or ``invoice_id`` of ``invoices``; as the primary key
+    also ``event_id`` of ``billing_events``."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column).lower()
     stem = re.sub(r"_?(id|uid|pk)$", "", name)
-    return stem != name and (not stem or relation.lower().startswith(stem.removesuffix("y")))
+    at = relation.lower().find(stem.removesuffix("y"))
+    return stem != name and (at >= 0 if primary else at == 0)
+
+
+def unguessable(relation: str, column: str) -> bool:
+    """Of a text: a token, a hash, a key to something, an identifier that is made at random."""
+    if column.lower() == "key":
+        return bool(re.search(r"key|token|secret|credential", relation.lower()))
+    return bool(_SECRET.search(column.lower()))
+
+
+def given(column: str) -> bool:
+    """Of a text: an identifier that another service gave."""
+    return bool(_GIVEN.search(column.lower()))
 
 
 def role_like(name: str) -> bool:

@@ -7,7 +7,7 @@ in each tells the tenant something about rows that no result shows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from psycopg import sql
@@ -46,6 +46,8 @@ class Program:
     """What must stand before the statement."""
     own: str = ""
     """Label of the application's own statement."""
+    given: bool = False
+    """It asks for an identifier that another service gave, which a client hardly knows of another tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def _compared(
             actor=arena.world.tenants[0].key, owner=victim.key, channel="outcome",
             visits=(Visit((*program.first, program.statement), commit=False),), context=context, persona=persona.name,
             function=program.function, constraint=constraint, mark=f"{with_them.said}; {_WORLDS[world]} {without.said}", world=world,
-            own=program.own,
+            own=program.own, severity="low" if program.given else None,
         )  # fmt: skip
     return None
 
@@ -170,13 +172,15 @@ def _collisions(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iter
             continue
         for theirs in arena.world.of(on.relation.oid, victim.key)[:1]:
             values = {column: theirs.get(column) for column in columns}
-            yield from _writing(arena, on, actor, values, index.name)
+            given = any(words.given(column) for column in columns)
+            yield from (replace(one, given=given) for one in _writing(arena, on, actor, values, index.name))
 
 
 def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
     """Columns whose values a unique or exclusion index compares across tenants, if a client may choose them.
 
-    Generated identifiers are left out: a guess at one tells only that the number has been given out.
+    Generated identifiers are left out: a guess at one tells only that the number has been given out.  So is what has to
+    be known before it can be asked for: tokens, hashes, identifiers made at random.
     """
     exclusion = any(
         c.kind == "exclusion" and c.name == index.name for c in arena.catalog.constraints_of(on.relation.oid)
@@ -192,12 +196,14 @@ def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
         return ()
     if on.tenant_key in named or all(generated(on.relation, one) for one in named):
         return ()
+    if any(words.unguessable(on.relation.name, one) for one in named):
+        return ()
     return tuple(named)
 
 
 def _identifies(relation: Relation, column: Column) -> bool:
     """Whether it holds identifiers, whoever gives them out, and not names that mean something."""
-    return column.category != "S" or words.own_id(relation.name, column.name)
+    return column.category != "S" or words.own_id(relation.name, column.name, primary=True)
 
 
 def generated(relation: Relation, column: str) -> bool:
