@@ -18,13 +18,12 @@ def properties(ledger: Ledger, roles: Sequence[ApplicationRole], arena: Arena) -
     for role in roles:
         swept = sum(tried.trials for key, tried in ledger.tried.items() if key[1] == role.name)
         for broken in ("read", "write", "forge", "closed", "carryover", "interference"):
-            leaks = sum(
-                leak.breaks == broken and leak.role == role.name and leak.severity != "low"
-                for leak in shortest(ledger.leaks)
-            )
+            found = [leak for leak in shortest(ledger.leaks) if leak.breaks == broken and leak.role == role.name]
+            leaks = sum(leak.severity != "low" for leak in found)
+            nothing = f"nothing crossed but {len(found)} finding(s) of low severity" if found else "nothing crossed"
             trials = ledger.counts[broken, role.name] + (swept if broken in ("read", "write", "forge") else 0)
             outcome: Literal["held", "leak", "not covered"] = "leak" if leaks else "held" if trials else "not covered"
-            reason = f"{leaks} place(s) leak" if leaks else "nothing crossed" if trials else "nothing could be tried"
+            reason = f"{leaks} place(s) leak" if leaks else nothing if trials else "nothing could be tried"
             if broken == "carryover" and arena.tenancy.context.login and not trials:
                 reason = "each tenant logs in as a role of its own, so no connection serves two; SET ROLE in a pool was not tried"
             results.append(PropertyResult(broken, role.name, outcome, trials, reason))
