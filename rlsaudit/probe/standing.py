@@ -20,7 +20,7 @@ def properties(ledger: Ledger, roles: Sequence[ApplicationRole], arena: Arena) -
         for broken in ("read", "write", "forge", "closed", "carryover", "interference"):
             found = [leak for leak in shortest(ledger.leaks) if leak.breaks == broken and leak.role == role.name]
             leaks = sum(leak.severity != "low" for leak in found)
-            nothing = f"nothing crossed but {len(found)} finding(s) of low severity" if found else "nothing crossed"
+            nothing = f"nothing crossed but, of low severity, at {len(found)} place(s)" if found else "nothing crossed"
             trials = ledger.counts[broken, role.name] + (swept if broken in ("read", "write", "forge") else 0)
             outcome: Literal["held", "leak", "not covered"] = "leak" if leaks else "held" if trials else "not covered"
             reason = f"{leaks} place(s) leak" if leaks else nothing if trials else "nothing could be tried"
