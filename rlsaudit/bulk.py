@@ -18,9 +18,12 @@ def made_in_bulk(frozen: type[Value]) -> type[Value]:
     slots = "__slots__" in vars(frozen)  # or the twin's values would have another shape
     known = fields(frozen)  # type: ignore[arg-type]
     twin: Any = make_dataclass(frozen.__name__, [(one.name, object, _again(one)) for one in known], slots=slots)
-    fill = twin.__init__
+    fill, usual = twin.__init__, frozen.__init__
 
     def __init__(self: Any, *values: object, **named: object) -> None:  # noqa: N807 - it becomes the class's
+        if self.__class__ is not frozen:  # a subclass may have another shape
+            usual(self, *values, **named)
+            return
         same(self, "__class__", twin)
         fill(self, *values, **named)
         self.__class__ = frozen

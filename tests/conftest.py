@@ -15,9 +15,12 @@ import pytest
 
 from rlsaudit.catalog.load import load_catalog
 from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.visibility import visibility_of
+from rlsaudit.cells import doubts_of
 from rlsaudit.probe.replay import script
 from rlsaudit.probe.result import ProbeResult
 from rlsaudit.probe.run import probe
+from rlsaudit.prove.prove import prove
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import Declared, infer
 from rlsaudit.tenancy.model import Classified, Tenancy
@@ -55,8 +58,12 @@ class Loaded:
     def connect(self, user: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         return self.server.connect(self.name, user)
 
-    def probe(self, declared: Declared | None = None, *, seed: int = 0, budget: float = 0.0) -> ProbeResult:
+    def probe(
+        self, declared: Declared | None = None, *, seed: int = 0, budget: float = 0.0, proving: bool = False
+    ) -> ProbeResult:
+        """With ``proving`` policies are proven first, as a scan does."""
         tenancy = infer(self.catalog, declared) if declared else self.tenancy
+        proofs = prove(self.catalog, tenancy, visibility_of(self.catalog)) if proving else ()
         return probe(
             self.server,
             self.name,
@@ -65,6 +72,7 @@ class Loaded:
             seed=seed,
             budget=budget,
             progress=lambda what, done, of: None,
+            doubts=doubts_of(self.catalog, tenancy, proofs) if proving else None,
         )
 
     def schema_script(self) -> str:

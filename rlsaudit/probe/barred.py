@@ -1,18 +1,21 @@
 """Cells where a trigger or rule of the schema lets nobody write, an append-only table as a rule: attacked again without it.
 
 That every attack was refused says nothing of the policies, and a trigger that refused what was tried may let something
-else through.  In a copy of the world where it is switched off the policies stand alone: when nothing crosses there,
-nothing crosses where a trigger refuses more.
+else through.  So it is switched off in a copy of the world, if it can do nothing but refuse: what does not cross there
+does not cross where more is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
 
 from rlsaudit.catalog.model import Command, Relation, Rule, Trigger
+from rlsaudit.catalog.refusing import only_refuses
+from rlsaudit.doubt import Doubt
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, crossing, narrowed
@@ -31,9 +34,12 @@ _CROSSINGS: frozenset[Property] = frozenset({"read", "write", "forge"})
 
 def barred(
     server: Scratch, world: str, copy: str, arena: Arena, roles: Sequence[ApplicationRole], ledger: Ledger,
-    sensitive: Container[CellKey], progress: Progress,
+    *, sensitive: Container[CellKey], doubts: Sequence[Doubt] | None, progress: Progress,
 ) -> dict[CellKey, Barred]:  # fmt: skip
-    """Every cell of tenants' rows where nothing was ever written, and a trigger or rule may be why."""
+    """Every cell of tenants' rows where nothing was ever written, and a trigger or rule may be why.
+
+    ``doubts`` are all cells that are not proven, None where nothing was.
+    """
     leaking = {(leak.relation, leak.role, leak.command) for leak in ledger.leaks}
     waiting = [
         (relation, role, command)
@@ -46,6 +52,7 @@ def barred(
     ]
     if not waiting:
         return {}
+    doubted = {doubt.cell for doubt in doubts or ()}
     found: dict[CellKey, Barred] = {}
     server.create_database(copy, world)
     try:
@@ -59,7 +66,8 @@ def barred(
                     session.close()
                     ledger.statements += session.statements
                 if outcome is not None:
-                    found[relation.oid, role.name, command] = outcome
+                    proven = doubts is not None and (relation.qualified, role.name, command) not in doubted
+                    found[relation.oid, role.name, command] = replace(outcome, proven=proven)
     finally:
         server.drop_database(copy)
     return found
@@ -78,8 +86,11 @@ def _refused(arena: Arena, relation: Relation, command: Command, tried: Tried | 
 
 
 def _bars(arena: Arena, relation: Relation, command: Command) -> Iterator[Trigger | Rule]:
+    """What refuses, and can do nothing else: a trigger that also writes or sets something is its own way in."""
     for trigger in arena.catalog.triggers_of(relation.oid):
-        if command in trigger.events and trigger.enabled in ("origin", "always"):
+        function = arena.catalog.function(trigger.function)
+        fires = command in trigger.events and trigger.enabled in ("origin", "always")
+        if fires and function is not None and only_refuses(trigger, function):
             yield trigger
     for rule in arena.catalog.rules:
         if rule.relation == relation.oid and rule.event == command and rule.definition.endswith("DO INSTEAD NOTHING;"):
@@ -112,5 +123,7 @@ def _attacked(
         finally:
             alter(sql.SQL("ENABLE ROW LEVEL SECURITY"))
     except psycopg.Error:
+        return None
+    if tried.cancelled:
         return None
     return Barred(tuple(one.name for one in bars), leak is not None, tried.alive, open_leak is not None)

@@ -55,7 +55,7 @@ def probe(
     plant: planting.Mode = "sample",
     jobs: int = 1,
     examples: Path | None = None,
-    doubts: Sequence[Doubt] = (),
+    doubts: Sequence[Doubt] | None = None,
     focus: Focus | None = None,
     own: Sequence[OwnStatement] = (),
     learning: Learning | None = None,
@@ -63,8 +63,8 @@ def probe(
     """Attack a copy of ``database``, a loaded scratch database with the objects of ``catalog``; it is left unseeded.
 
     ``budget`` is the time in seconds for random workloads, over all roles; ``jobs`` how many sessions sweep at once,
-    ``examples`` a directory that keeps the workloads' hard examples.  ``doubts`` are cells that are not proven;
-    with a ``focus`` the rows are those of the whole schema, and only what is in it is attacked.  ``own`` are
+    ``examples`` a directory that keeps the workloads' hard examples.  ``doubts`` are all cells that are not proven,
+    None where nothing was proven; with a ``focus`` the rows are those of the whole schema, and only what is in it is attacked.  ``own`` are
     statements of the application, run as they are; ``learning`` is what random workloads know from earlier runs, and
     grows.
     """
@@ -99,7 +99,7 @@ def probe(
                 progress=progress,
                 examples=examples,
                 own=own,
-                unproven=unproven(arena, role.name, doubts),
+                unproven=unproven(arena, role.name, doubts or ()),
                 learning=learning,
             )
         return _judged(server, database, names, arena, ledger, notes, plant, doubts, schema, progress)
@@ -133,19 +133,22 @@ class _Names:
 
 def _judged(  # noqa: PLR0917
     server: Scratch, database: str, names: _Names, arena: Arena, ledger: Ledger, notes: tuple[str, ...],
-    mode: planting.Mode, doubts: Sequence[Doubt], schema: str, progress: Progress,
+    mode: planting.Mode, doubts: Sequence[Doubt] | None, schema: str, progress: Progress,
 ) -> ProbeResult:  # fmt: skip
     """After the attack: whether it could see, what differs between worlds, and the leaks shown again."""
     catalog, roles = arena.catalog, arena.tenancy.roles
     listen(server, names.world, names.heard, without(arena, ledger.opening), roles, ledger)
     settled = Doubting(server, names.world, names.doubted, without(arena, ledger.opening), ledger).settle(
-        doubts, progress
+        doubts or (), progress
     )
     progress("checking that the probe can see", 0, 1)
     ordinary = without(arena, ledger.opening)
     planted = plant_leaks(server, names.world, names.planted, ordinary, roles, ledger, mode)
     detected, unnoticed = detect(server, names.planted, arena, roles, ledger.tried)
-    withheld = barred(server, names.world, names.barred, ordinary, roles, ledger, detected.sensitive, progress)
+    withheld = barred(
+        server, names.world, names.barred, ordinary, roles, ledger,
+        sensitive=detected.sensitive, doubts=doubts, progress=progress,
+    )  # fmt: skip
     progress("comparing worlds with and without other tenants", 0, 1)
     replaced = interfere(server, names.world, names.suffix, ordinary, roles, ledger, planted, mode)
     spoilt(server, names.bare, ordinary, ledger)

@@ -137,6 +137,63 @@ def test_a_name_is_a_channel_even_as_the_primary_key(base, schema) -> None:
     ]
 
 
+TAKEN = """
+CREATE FUNCTION shop.taken() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+    IF EXISTS (SELECT FROM shop.accounts a WHERE a.email = NEW.email AND a.tenant_id <> NEW.tenant_id) THEN
+        RAISE EXCEPTION 'address is taken'; END IF;
+    RETURN NEW; END $$;
+CREATE TRIGGER taken BEFORE INSERT OR UPDATE ON shop.accounts FOR EACH ROW EXECUTE FUNCTION shop.taken();
+"""
+
+
+@pytest.mark.parametrize(
+    "columns", ["email integer PRIMARY KEY", "email text PRIMARY KEY", "id integer PRIMARY KEY, email text UNIQUE"]
+)
+def test_a_trigger_that_tells_is_told_though_an_index_would_refuse_as_well(base, schema, columns) -> None:
+    made = schema(
+        base + f"CREATE TABLE shop.accounts ({columns}, tenant_id integer NOT NULL);"
+        "ALTER TABLE shop.accounts ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY own ON shop.accounts USING (tenant_id = shop.tenant());"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.accounts TO q_app;" + TAKEN
+    )
+    result = made.probe()
+    told = [f for f in result.findings if "address is taken" in f.message]
+    assert told and all(f.confirmed and "through" not in f.message for f in told)
+    cells = {c.command: c.state for c in result.cells if c.relation == "shop.accounts"}
+    assert cells["INSERT"] == "leak"
+
+
+def test_the_replay_shows_the_error_that_was_found(base, schema, psql) -> None:
+    made = schema(
+        base + "CREATE TABLE shop.accounts (id integer PRIMARY KEY, email text UNIQUE, tenant_id integer NOT NULL);"
+        "CREATE TABLE shop.modes (id integer PRIMARY KEY, tenant_id integer NOT NULL);"
+        "ALTER TABLE shop.accounts ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.modes ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY own ON shop.accounts USING (tenant_id = shop.tenant());"
+        "CREATE POLICY own ON shop.modes USING (tenant_id = shop.tenant());"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.accounts TO q_app; GRANT SELECT ON shop.modes TO q_app;"
+        + TAKEN.replace("IF EXISTS", "IF EXISTS (SELECT FROM shop.modes) AND EXISTS")
+    )
+    told = [f for f in made.probe().findings if "address is taken" in f.message and f.command == "INSERT"]
+    assert told
+    for finding in told:
+        assert finding.replay.count('INSERT INTO "shop"."modes"') == 1
+        echoed = finding.replay.replace(
+            "SELECT :'first' <> :'second'", "\\o\n\\echo :second\n\\o /dev/null\nSELECT :'first' <> :'second'"
+        )
+        assert "address is taken" in psql(echoed, made.schema_script())
+
+
+@pytest.mark.parametrize("check", ["~ '^[a-z][a-z0-9-]*$'", "LIKE '%@%'"])
+def test_identifiers_that_a_check_gives_a_form_may_mean_something(base, schema, check) -> None:
+    made = schema(
+        base + f"CREATE TABLE shop.accounts (id text PRIMARY KEY CHECK (id {check}), tenant_id integer NOT NULL);"
+        "ALTER TABLE shop.accounts ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY own ON shop.accounts USING (tenant_id = shop.tenant());"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.accounts TO q_app;"
+    )
+    assert [f.property for f in made.probe().findings] == ["interference"]
+
+
 @pytest.mark.slow
 def test_which_of_two_keys_fails_first_hangs_on_the_order_they_were_made_in_and_no_replay_hangs_on_that(
     base, schema

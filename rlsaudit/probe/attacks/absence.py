@@ -8,6 +8,7 @@ from psycopg import sql
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import ownership
+from rlsaudit.probe.ground.silence import restore, silence
 from rlsaudit.probe.ground.statement_text import name
 from rlsaudit.probe.ground.world import Tenant
 
@@ -19,7 +20,9 @@ def remove_others(connection: Connection, arena: Arena, kept: Tenant) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
         for relation, belongs in _of_others(arena, kept):
+            silence(connection, arena.catalog, relation)
             connection.execute(sql.SQL("DELETE FROM {} AS t WHERE {}").format(name(relation), belongs))
+            restore(connection, arena.catalog, relation)
     _refresh(connection, arena.catalog)
 
 
@@ -28,6 +31,7 @@ def replace_others(connection: Connection, arena: Arena, kept: Tenant) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
         for relation, belongs in _of_others(arena, kept):
+            silence(connection, arena.catalog, relation)
             for column, changed in _free(arena.catalog, relation):
                 statement = sql.SQL("UPDATE {} AS t SET {} = {} WHERE {}").format(
                     name(relation), sql.Identifier(column), changed, belongs
@@ -37,6 +41,7 @@ def replace_others(connection: Connection, arena: Arena, kept: Tenant) -> None:
                         connection.execute(statement)
                 except psycopg.Error:
                     continue  # a value that does not fit stays as it was
+            restore(connection, arena.catalog, relation)
     _refresh(connection, arena.catalog)
 
 

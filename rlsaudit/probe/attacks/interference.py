@@ -6,6 +6,7 @@ in each tells the tenant something about rows that no result shows.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -29,7 +30,9 @@ from rlsaudit.tenancy.model import Persona
 
 WorldName = Literal["absent", "replaced"]
 _CANCELLED = "57014"
-_WORLDS: Mapping[WorldName, str] = {"absent": "without those rows", "replaced": "with other values in them"}
+_DO_NOTHING = " ON CONFLICT DO NOTHING"
+WORLDS: Mapping[WorldName, str] = {"absent": "without those rows", "replaced": "with other values in them"}
+"""What the mark of a leak calls the world that it is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Program:
     """What must stand before the statement."""
     own: str = ""
     """Label of the application's own statement."""
+    judged: frozenset[str] = frozenset()
+    """Unique indexes that another program asks, or that nothing is to be learnt from."""
     given: bool = False
     """It asks for an identifier that another service gave, which a client hardly knows of another tenant."""
 
@@ -108,12 +113,16 @@ def _compared(
         # A clock, a sequence or a random value differs between two runs in one world as well.
         if _outcome(present, context, program) != with_them or _outcome(session, context, program) != without:
             continue
-        constraint = with_them.constraint or without.constraint or program.constraint
+        constraint = with_them.constraint or without.constraint
+        if constraint in program.judged:
+            continue
+        if not (with_them.sqlstate or without.sqlstate):  # ON CONFLICT DO NOTHING says no name
+            constraint = program.constraint
         return Leak(
             breaks="interference", relation=program.relation, command=program.command, role=present.role,
             actor=arena.world.tenants[0].key, owner=victim.key, channel="outcome",
             visits=(Visit((*program.first, program.statement), commit=False),), context=context, persona=persona.name,
-            function=program.function, constraint=constraint, mark=f"{with_them.said}; {_WORLDS[world]} {without.said}", world=world,
+            function=program.function, constraint=constraint, mark=f"{with_them.said}; {WORLDS[world]} {without.said}", world=world,
             own=program.own, severity="low" if program.given else None,
         )  # fmt: skip
     return None
@@ -192,7 +201,7 @@ def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
     for expression in index_expressions(arena.catalog, index):
         named += [part.name for part in e.walk(expression) if isinstance(part, e.Column) and part.level == 0]
     named = list(dict.fromkeys(named))
-    if index.primary and len(found) == 1 and _identifies(on.relation, found[0]):
+    if index.primary and len(found) == 1 and _identifies(arena, on.relation, found[0]):
         return ()
     if on.tenant_key in named or all(generated(on.relation, one) for one in named):
         return ()
@@ -201,9 +210,13 @@ def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _identifies(relation: Relation, column: Column) -> bool:
-    """Whether it holds identifiers, whoever gives them out, and not names that mean something."""
-    return column.category != "S" or words.own_id(relation.name, column.name, primary=True)
+def _identifies(arena: Arena, relation: Relation, column: Column) -> bool:
+    """Whether it holds identifiers, whoever gives them out, and not names that mean something, as what a CHECK looks at."""
+    if column.category != "S":
+        return True
+    checks = (c for c in arena.catalog.constraints_of(relation.oid) if c.kind == "check" and column.number in c.columns)
+    plain = not column.domain_checks and not any(checks)
+    return plain and words.own_id(relation.name, column.name, primary=True)
 
 
 def generated(relation: Relation, column: str) -> bool:
@@ -232,19 +245,21 @@ def _references(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iter
 
 
 def _copies(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iterator[Program]:
-    """Where triggers look at a write: an own row with what another tenant has in one column; what is unique by itself
-    runs into its index first, which ``_collisions`` judges."""
+    """Where triggers look at a write: an own row with what another tenant has in one column.  That such a value is
+    taken is what ``_collisions`` judges."""
     if not arena.catalog.triggers_of(on.relation.oid):
         return
-    unique = {one.columns for one in arena.catalog.indexes_of(on.relation.oid) if one.unique}
+    unique = defaultdict(set)
+    for index in arena.catalog.indexes_of(on.relation.oid):
+        if index.unique and len(index.columns) == 1:
+            unique[index.columns[0]].add(index.name)
     for theirs in arena.world.of(on.relation.oid, victim.key)[:1]:
         for column in on.relation.columns:
-            if (
-                column.name != on.tenant_key
-                and (column.number,) not in unique
-                and not generated(on.relation, column.name)
-            ):
-                yield from _writing(arena, on, actor, {column.name: theirs.get(column.name)}, "")
+            if column.name != on.tenant_key and not generated(on.relation, column.name):
+                taken = frozenset(unique.get(column.number, ()))
+                for one in _writing(arena, on, actor, {column.name: theirs.get(column.name)}, ""):
+                    if not (taken and one.statement.endswith(_DO_NOTHING)):
+                        yield replace(one, judged=taken)
 
 
 def _writing(
@@ -256,9 +271,7 @@ def _writing(
     for own in spare[:1] if set(values) <= set(on.insertable) else ():
         row = {column: value for column, value in {**own, **values}.items() if column in on.insertable}
         yield Program(oid, "INSERT", text(insert(on.relation, row)), constraint)
-        yield Program(
-            oid, "INSERT", text(sql.SQL("{} ON CONFLICT DO NOTHING").format(insert(on.relation, row))), constraint
-        )
+        yield Program(oid, "INSERT", text(insert(on.relation, row)) + _DO_NOTHING, constraint)
     if set(values) <= set(on.updatable):
         for own in arena.world.of(oid, actor.key)[:1] if on.key else ():
             changes = sql.SQL(", ").join(

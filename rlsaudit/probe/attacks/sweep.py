@@ -164,6 +164,8 @@ def crossing(
                 _one(arena, session, attack, persona, tried)
                 if found := next((leak for leak in tried.leaks if leak.breaks in breaks), None):
                     return found, tried
+                if tried.cancelled >= _HANGS:
+                    return None, tried
     return None, tried
 
 

@@ -17,6 +17,7 @@ from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.ground import oracle, ownership
 from rlsaudit.probe.ground.leak import Tried
 from rlsaudit.probe.ground.session import Session
+from rlsaudit.probe.ground.silence import silence
 from rlsaudit.probe.ground.statement_text import name
 from rlsaudit.probe.seeding.populate import digest
 
@@ -66,6 +67,7 @@ def unnoticed(connection: psycopg.Connection[tuple[object, ...]], arena: Arena) 
             continue
         with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL session_replication_role = replica")
+            silence(connection, arena.catalog, relation)
             connection.execute(sql.SQL("DELETE FROM {}").format(name(relation)))
             shown = digest(connection, arena.digest(relation.oid))
             if oracle.changed(arena.world.baseline, shown, other.key, arena.known) is None:

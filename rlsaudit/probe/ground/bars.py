@@ -17,3 +17,5 @@ class Barred:
     """They reached own rows."""
     sensitive: bool
     """With row security off as well they cross, so that the policies are what held."""
+    proven: bool = False
+    """The policies are proven to admit own rows only: far less is tried here than on other cells."""

@@ -79,6 +79,12 @@ def _without_bars(one: Barred) -> tuple[State, str] | None:
             f"every write tried was refused, and with {by} switched off the policies let another tenant's rows be written:"
             " all hangs on what that refuses",
         )
+    if one.alive and one.sensitive and not one.proven:
+        return (
+            "not covered",
+            f"every write tried was refused; with {by} switched off nothing crossed, but the policies are not proven and far"
+            " less was tried there",
+        )
     if one.alive and one.sensitive:
         return (
             "held",

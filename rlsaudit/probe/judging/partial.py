@@ -12,7 +12,6 @@ from rlsaudit.probe.judging import judge
 from rlsaudit.probe.judging.findings import as_finding
 from rlsaudit.probe.judging.opening import openers, told_apart
 from rlsaudit.probe.judging.telling import worth_telling
-from rlsaudit.probe.replay.near import near
 from rlsaudit.probe.replay.script import SeedRow, Stage, script
 from rlsaudit.tenancy.model import ApplicationRole
 
@@ -64,4 +63,4 @@ def findings(stage: Stage, found: tuple[Leak, ...], rows: Sequence[SeedRow]) -> 
 
 
 def _wanted(stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> Sequence[SeedRow]:
-    return near(stage, leak, rows) if len(rows) > _MOST_ROWS else rows
+    return stage.near(leak, rows) if len(rows) > _MOST_ROWS else rows

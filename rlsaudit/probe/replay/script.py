@@ -17,6 +17,7 @@ from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.ownership import owner
 from rlsaudit.probe.ground.statement_text import Copy, acting, insert, literal, name, text
 from rlsaudit.probe.ground.world import SHARED, Row, Tenant
+from rlsaudit.probe.replay.near import Near
 from rlsaudit.tenancy.model import Tenancy
 
 SCHEMA_FILE = "schema.sql"
@@ -57,6 +58,15 @@ class Stage:
     def _readers(self) -> tuple[str, ...]:
         functions = self.catalog.functions
         return tuple(f"{f.name}(" for f in functions if f.extension is None and settings_read(self.catalog, f.oid))
+
+    @cached_property
+    def _near(self) -> Near:
+        return Near(self.catalog)
+
+    def near(self, leak: Leak, rows: Iterable[SeedRow]) -> tuple[SeedRow, ...]:
+        """Those of the rows that the leak can be thought to hang on."""
+        relations = self._near.relations(leak)
+        return tuple(one for one in rows if one.relation.oid in relations)
 
     def acting(self, owner: str) -> tuple[str, ...]:
         """Statements that set the context of the tenant with this label."""

@@ -13,9 +13,8 @@ from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import Copy, text
 from rlsaudit.probe.ground.world import SHARED
-from rlsaudit.probe.replay.near import near
 from rlsaudit.probe.replay.script import SeedRow, Stage, fingerprint_query, gone_query, put
-from rlsaudit.probe.replay.worlds import Outcome, outcomes
+from rlsaudit.probe.replay.worlds import Outcome, as_found, outcomes
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -146,10 +145,10 @@ def shrink_worlds(
     connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow], replaced: Sequence[SeedRow]
 ) -> tuple[tuple[SeedRow, ...], tuple[SeedRow, ...], tuple[SeedRow, ...]]:
     """Of an interference: the fewest rows for both worlds, for the first only, for the second only."""
-    for some, others in ((near(stage, leak, rows), near(stage, leak, replaced)), (rows, replaced)):
+    for some, others in ((stage.near(leak, rows), stage.near(leak, replaced)), (rows, replaced)):
         common, first, second = of_worlds(leak, some, others)
         whole = _seen(connection, stage, leak, common, first, second)
-        if whole is not None and whole[0] != whole[1]:
+        if whole is not None and whole[0] != whole[1] and (some is rows or as_found(leak, *whole)):
             break
     else:
         return common, first, second
@@ -208,5 +207,5 @@ def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
     def fails(subset: Sequence[SeedRow]) -> bool:
         return shows(connection, stage, leak, subset)
 
-    begun = next((some for some in (near(stage, leak, candidates), candidates) if fails(some)), None)
+    begun = next((some for some in (stage.near(leak, candidates), candidates) if fails(some)), None)
     return candidates if begun is None else minimal(begun, fails)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+from rlsaudit.probe.attacks.interference import WORLDS
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.statement_text import text
 from rlsaudit.probe.replay.script import (
@@ -116,6 +117,22 @@ def outcomes(
 ) -> tuple[Outcome, Outcome]:  # fmt: skip
     """What is observed in each of the two worlds, each built in a transaction that is rolled back."""
     return _outcome(connection, stage, leak, (*common, *first)), _outcome(connection, stage, leak, (*common, *second))
+
+
+def as_found(leak: Leak, without: Outcome, with_them: Outcome) -> bool:
+    """Whether the outcomes end as those that ``leak.mark`` tells of: in the same errors, or in none."""
+    for said in WORLDS.values():
+        told_with, found, told_without = leak.mark.partition(f"; {said} ")
+        if found:
+            return _ends_as(with_them, told_with) and _ends_as(without, told_without)
+    return False
+
+
+def _ends_as(outcome: Outcome, told: str) -> bool:
+    if not outcome.sqlstate:
+        return not told.startswith("error ")
+    message = str(outcome.seen[0]).partition("\n")[0]
+    return told.startswith(f"error {outcome.sqlstate} ({message}")
 
 
 def _outcome(connection: Connection, stage: Stage, leak: Leak, rows: Sequence[SeedRow]) -> Outcome:
