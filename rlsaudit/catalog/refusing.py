@@ -13,6 +13,8 @@ _HARMLESS = frozenset(
     {"in", "and", "or", "not", "any", "when", "coalesce", "current_setting", "format", "lower", "upper"}
 )
 """What may stand before a parenthesis."""
+_AS_IT_IS = frozenset({"null", "old", "new", "coalesce ( new , old )", "coalesce ( old , new )"})
+"""Of RETURN: the row as the statement has it, or none."""
 _WHEN = re.compile(r"\bWHEN \((.*)\) EXECUTE (FUNCTION|PROCEDURE) ", re.DOTALL)
 Tokens = list[tuple[str, str]]
 
@@ -63,7 +65,7 @@ class _Body:
             return False
         said = self._upto(";")
         if first == "return":
-            return [text for _, text in said[1:]] in (["null"], ["old"], ["new"])
+            return " ".join(text for _, text in said[1:]) in _AS_IT_IS
         self._raises |= not said[1:2] or said[1][1] not in ("notice", "warning", "info", "log", "debug")
         return _pure(said[1:])
 

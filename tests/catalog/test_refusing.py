@@ -14,6 +14,7 @@ REFUSING = [
     "BEGIN IF TG_OP = 'UPDATE' THEN RAISE EXCEPTION 'no'; ELSIF TG_OP = 'DELETE' THEN RAISE check_violation; END IF; RETURN OLD; END;",
     "BEGIN IF OLD.closed AND current_setting('app.import', true) IS DISTINCT FROM 'on' THEN RAISE 'no'; ELSE RETURN NEW; END IF; END",
     "BEGIN IF NEW.state NOT IN ('a', 'b') THEN IF NOT OLD.open THEN RAISE 'no'; END IF; END IF; RETURN NEW; END",
+    "BEGIN IF TG_OP = 'DELETE' THEN RAISE 'no'; END IF; RETURN COALESCE(NEW, OLD); END",
 ]
 NOT = [
     "BEGIN RETURN NEW; END",
@@ -32,6 +33,7 @@ NOT = [
     "BEGIN IF NEW.a THEN RAISE 'no'; RETURN NEW; END",
     "BEGIN RAISE EXCEPTION 'no'",
     "BEGIN RETURN f(NEW); RAISE 'no'; END",
+    "BEGIN IF NEW.a THEN RAISE 'no'; END IF; RETURN COALESCE(f(NEW), OLD); END",
     "BEGIN RAISE EXCEPTION E'n\\'o'; PERFORM f(); END",
     "",
 ]  # fmt: skip
