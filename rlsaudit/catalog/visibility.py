@@ -53,7 +53,7 @@ class Visibility:
         self._columns: dict[tuple[tuple[int, int], ...], Mapping[int, Acl]] = {}
         self._allowed: dict[tuple[int, int], frozenset[str]] = {}
         self._kinds: dict[int, int] = {}
-        self._numbers: dict[tuple[bool, int, int, str], int] = {}
+        self._numbers: dict[tuple[bool, int, int], int] = {}
         self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
@@ -104,19 +104,14 @@ class Visibility:
         key = (role, granted)
         found = self._allowed.get(key)
         if found is None:
-            found = self._allowed[key] = self._allows(role, relation)
-        return found
-
-    def _allows(self, role: int, relation: Relation) -> frozenset[str]:
-        if not self.may_use_schema(role, relation.schema):
-            return frozenset()
-        by_column = (one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
-        return self.privileges(role, relation).union(by_column)
+            by_column = (one for one in _BY_COLUMN if self._column_numbers(role, relation, one))
+            found = self._allowed[key] = self.privileges(role, relation).union(by_column)
+        return found if self.may_use_schema(role, relation.schema) else frozenset()
 
     def _kind(self, relation: Relation) -> int:
-        """The same for relations that give every role the same: a catalog has few kinds of grants."""
+        """The same for relations that give every role the same, schemas apart: a catalog has few kinds of grants."""
         acl, by_column = self._relation_grants.get(relation.oid), self._column_grants.get(relation.oid)
-        given = (relation.kind == "sequence", id(acl), id(by_column), relation.schema)  # equal ACLs are one object
+        given = (relation.kind == "sequence", id(acl), id(by_column))  # equal ACLs are one object
         return self._numbers.setdefault(given, len(self._numbers))
 
     def may(self, role: int, relation: Relation, command: str) -> bool:
@@ -125,9 +120,9 @@ class Visibility:
 
     def alike(self, relations: Iterable[Relation]) -> tuple[tuple[Relation, int], ...]:
         """One of those that give every role the same by ``may``, and how many they are."""
-        found: dict[int, list[Relation]] = defaultdict(list)
+        found: dict[tuple[int, str], list[Relation]] = defaultdict(list)
         for relation in relations:
-            found[self._kind(relation)].append(relation)
+            found[self._kind(relation), relation.schema].append(relation)
         return tuple((same[0], len(same)) for same in found.values())
 
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
