@@ -48,7 +48,7 @@ def _quoted(value: str | None) -> str:
 
 def witness_of(encoder: Encoder, model: Model) -> Witness:
     """Columns and settings of the model; every value is the solver's invention or a constant of a policy."""
-    read = _Reader(model)
+    read = _Reader(model, frozenset(encoder.texts))
     rows: dict[str, list[tuple[str, str | None]]] = {}
     for (label, _), value in sorted(encoder.columns.items(), key=lambda item: item[0]):
         if label.startswith("row") or _holds(model, _active(encoder, label)):
@@ -81,8 +81,10 @@ def _holds(model: Model, term: Term) -> bool:
 class _Reader:
     """The texts of one model: different numbers are different texts."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, constants: frozenset[str] = frozenset()) -> None:
         self.model = model
+        self.constants = constants
+        """Texts of the question, which have numbers of their own."""
         self.invented: dict[int, str] = {}
 
     def text(self, kind: str, name: str) -> str | None:
@@ -99,7 +101,8 @@ class _Reader:
         text = number_text(found) if kind == "text" else None
         if text is None and found not in self.invented:
             forms = self._forms(found)
-            self.invented[found] = next(one for one in forms if one not in self.invented.values())
+            taken = {*self.invented.values(), *self.constants}
+            self.invented[found] = next(one for one in forms if one not in taken)
         return self.invented[found] if text is None else text
 
     def _forms(self, number: int) -> Iterator[str]:

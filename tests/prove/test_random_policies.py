@@ -391,3 +391,18 @@ def test_verdicts_hold_on_the_server(world: World) -> None:
     assert told["policies"] >= POLICIES * 0.8, told
     assert min(told["members"], told["listed"], told["parent"]) > 0 and told["bound"] > POLICIES / 20, told
     assert told["seen"] > 2 * told["error"], told
+
+
+def test_a_text_that_is_invented_is_no_constant_of_the_policy(world: World) -> None:
+    """A text that reads as 1 and is not the constant '1' is ' 1'."""
+    policy = " FOR ALL TO random_app USING (k_int = NULLIF(current_setting('app.x', true), '')::int AND k_text <> '1')"
+    truth = "AS RESTRICTIVE FOR DELETE TO PUBLIC USING ((current_setting('app.x', true))::boolean)"
+    subjects = world.build([([policy, truth], "parent", "CHECK (true)")] * TABLES)
+    catalog = load_catalog(world.owner)
+    refuted = 0
+    for proof in prove(catalog, tenancy_of(catalog, subjects), visibility_of(catalog)):
+        on = next((one for one in subjects if one.table == catalog.relation(proof.relation).name), None)
+        if on is not None and proof.verdict == "refuted" and proof.command == "DELETE":
+            refuted += 1
+            assert seen(world, on, proof, catalog) == "seen", proof
+    assert refuted
