@@ -40,7 +40,7 @@ Reached: TypeAlias = tuple[tuple[Way, Reach], ...]
 
 
 @made_in_bulk
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """The relation that a policy stands on, as one role meets it."""
 

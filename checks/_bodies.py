@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from rlsaudit.checks._dynamic import Texts, safe_type, takes_sql
 from rlsaudit.checks._known import READABLE, anchored, enums, find_relation, session_functions
 from rlsaudit.checks._query import Query, queries, subqueries
-from rlsaudit.checks._routines import functions_named
 from rlsaudit.checks._rows import Reading, Rows, nested
 from rlsaudit.checks._sql import Group, Nodes, Token, is_symbol, is_word, legible, split, walk
 from rlsaudit.checks._statements import Statement, statements
@@ -205,7 +204,8 @@ class _Walk(Rows):
 
     def _raising(self, item: Nodes) -> bool:
         names = {node.identifier for node in walk(item) if isinstance(node, Token)} & session_functions(self.subject)
-        named = (one for name in names for one in functions_named(self.subject).get(name, ()))
+        by_schema = (self.subject.catalog.functions_named(name).values() for name in names)
+        named = chain.from_iterable(chain.from_iterable(by_schema))
         return any(re.search(r"\braise\b", one.source, re.IGNORECASE) for one in named)
 
     def _hold(self, names: Iterable[str]) -> None:

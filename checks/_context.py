@@ -58,11 +58,15 @@ def asked(subject: Subject) -> tuple[Asked, ...]:
 def _asked(subject: Subject) -> Iterator[Asked]:
     where: dict[int, dict[int, tuple[Policy, Relation]]] = {}
     given: dict[int, set[bool]] = {}
+    known_calls: dict[Expression, frozenset[int]] = {}
     for policy, relation, predicate in predicates(subject):
-        called = [part for part in e.walk(predicate) if isinstance(part, e.Call) and part.user]
-        for part in called:
-            given.setdefault(part.function, set()).add(all(_fixed(one) for one in part.arguments))
-        for oid in {part.function for part in called}:
+        called = known_calls.get(e.model(predicate))
+        if called is None:
+            parts = [part for part in e.walk(predicate) if isinstance(part, e.Call) and part.user]
+            for part in parts:
+                given.setdefault(part.function, set()).add(all(_fixed(one) for one in part.arguments))
+            called = known_calls[e.model(predicate)] = frozenset(part.function for part in parts)
+        for oid in called:
             for function in reached(subject, oid):
                 where.setdefault(function.oid, {})[policy.oid] = (policy, relation)
     for oid, places in where.items():

@@ -38,6 +38,6 @@ def calls_reached(subject: Subject, function: int) -> frozenset[int]:
             seen.add(one.oid)
             waiting += subject.catalog.mentions("function", one.oid, "function")
             if one.language in READABLE and one.extension is None:
-                waiting += [other.oid for name in reading(subject, one).calls for other in named(subject, name)]
+                waiting += [other.oid for name in reading(subject, one).calls for other in named(subject, one, name)]
         known[function] = frozenset(seen)
     return known[function]

@@ -43,10 +43,12 @@ def writers(subject: Subject, relation: Relation) -> tuple[Writer, ...]:
 def _writers(subject: Subject) -> dict[int, tuple[Writer, ...]]:
     collected: dict[tuple[int, int, str], list[Use]] = {}
     for use in uses(subject):
-        if use.side == "new" and use.kinds and subject.visibility.exempt(use.role.oid, use.relation) is None:
+        if use.side == "new" and use.kinds:
             collected.setdefault((use.relation.oid, use.role.oid, use.command), []).append(use)
     found: dict[int, list[Writer]] = {}
     for (oid, role, command), group in collected.items():
+        if subject.visibility.exempt(role, group[0].relation) is not None:
+            continue
         columns = frozenset(subject.visibility.columns(role, group[0].relation, command))
         if command in ("INSERT", "UPDATE"):
             which: Literal["INSERT", "UPDATE"] = "INSERT" if command == "INSERT" else "UPDATE"

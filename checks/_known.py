@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 from rlsaudit.checks._openings import tenant_settings
-from rlsaudit.checks._routines import functions_named
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import PUBLIC, Function, Relation, Trigger
+from rlsaudit.catalog.names import meant, search_path
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate, settings_read
 from rlsaudit.check import Subject, kept
@@ -17,35 +18,12 @@ _WORDS = re.compile(r"\b(session_user|pg_backend_pid|system_user)\b", re.IGNOREC
 READABLE = frozenset({"sql", "plpgsql"})
 
 
-def search_path(function: Function) -> tuple[str, ...] | None:
-    """The schemas of SET search_path, or None when the caller's path counts."""
-    for setting in function.settings:
-        name, _, value = setting.partition("=")
-        if name.lower() == "search_path":
-            parts = [part.strip() for part in value.split(",")]
-            return tuple(
-                p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts if p not in ("", '""')
-            )
-    return None
-
-
 def find_relation(subject: Subject, function: Function, name: tuple[str, ...]) -> Relation | None:
     """The relation that a name in the function's body stands for, as far as that can be told."""
-    found = _relations_named(subject).get(name[-1], []) if name else []
-    if len(name) > 1:
-        return next((r for r in found if r.schema == name[-2]), None)
-    path = search_path(function) or ("public", function.schema)
-    ordered = sorted(found, key=lambda r: path.index(r.schema) if r.schema in path else len(path))
-    return next(iter(ordered), None)
-
-
-@kept
-def _relations_named(subject: Subject) -> dict[str, list[Relation]]:
-    found: dict[str, list[Relation]] = {}
-    for relation in subject.catalog.relations:
-        if relation.kind != "sequence":
-            found.setdefault(relation.name, []).append(relation)
-    return found
+    named = subject.catalog.relations_named(name[-1]) if name else {}
+    path = (name[-2],) if len(name) > 1 else chain(search_path(function) or ("public", function.schema), named)
+    found = (one for schema in path for one in named.get(schema, ()) if one.kind != "sequence")
+    return next(found, None)
 
 
 @kept
@@ -173,10 +151,11 @@ def callers(subject: Subject, function: Function) -> list[str]:
     ]
 
 
-def named(subject: Subject, name: tuple[str, ...]) -> list[Function]:
-    """User functions that a name in a body may stand for."""
-    found = functions_named(subject).get(name[-1], [])
-    return [one for one in found if len(name) == 1 or one.schema == name[-2]]
+def named(subject: Subject, function: Function, name: tuple[str, ...]) -> tuple[Function, ...]:
+    """User functions that a name in the function's body may stand for."""
+    return meant(
+        subject.catalog, function, subject.catalog.functions_named(name[-1]), name[-2] if len(name) > 1 else ""
+    )
 
 
 @kept

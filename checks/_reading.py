@@ -62,6 +62,19 @@ class Reading:
         numbers = self.numbers
         return _renumbered(found, {number: oid for oid, number in numbers.items()}) if numbers else found
 
+    def shared(self, side: Side) -> Reached:
+        """Rows of several tenants belong to each of them; new ones must name the session's in the same column always."""
+        found, parties = self.reaches, self.place.parties
+        if not parties or all(one.kind != "party" for _, one in found):
+            return found
+        named = parties.intersection(*(one.columns for _, one in found)) if found else parties
+        if side == "new" and not named:
+            return found
+        return tuple(
+            (way, replace(one, kind="tenant", detail="") if one.kind == "party" and one.columns & parties else one)
+            for way, one in found
+        )
+
     @property
     def missing(self) -> tuple[tuple[str, Reach], ...]:
         """What it admits only while the context is missing, with how it is missing."""
@@ -139,7 +152,7 @@ class Shape:
 
 
 @made_in_bulk
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Use:
     """A reading for one role's command."""
 
@@ -159,28 +172,14 @@ class Use:
     @property
     def reaches(self) -> Reached:
         """Each way through the policy and whose rows it admits."""
-        return self._shared_by_parties if self.place.parties else self.reading.reaches
+        return self.reading.shared(self.side) if self.place.parties else self.reading.reaches
 
     @property
     def kinds(self) -> frozenset[Kind]:
         """Whose rows the policy admits, over all ways."""
         if self.place.parties:
-            return frozenset(found.kind for _, found in self._shared_by_parties)
+            return frozenset(found.kind for _, found in self.reading.shared(self.side))
         return self.reading.shape.kinds
-
-    @cached_property
-    def _shared_by_parties(self) -> Reached:
-        """Rows of several tenants belong to each of them; new ones must name the session's in the same column always."""
-        found, parties = self.reading.reaches, self.place.parties
-        if not parties or all(one.kind != "party" for _, one in found):
-            return found
-        named = parties.intersection(*(one.columns for _, one in found)) if found else parties
-        if self.side == "new" and not named:
-            return found
-        return tuple(
-            (way, replace(one, kind="tenant", detail="") if one.kind == "party" and one.columns & parties else one)
-            for way, one in found
-        )
 
     @property
     def missing(self) -> tuple[tuple[str, Reach], ...]:
@@ -222,8 +221,13 @@ def uses(subject: Subject) -> tuple[Use, ...]:
 @kept
 def _by_kinds(subject: Subject) -> dict[frozenset[Kind], list[tuple[int, Use]]]:
     found: dict[frozenset[Kind], list[tuple[int, Use]]] = {}
+    known: dict[tuple[Reading, Side], list[tuple[int, Use]]] = {}
     for number, use in enumerate(uses(subject)):
-        found.setdefault(use.kinds, []).append((number, use))
+        same = (use.reading, use.side)
+        group = known.get(same)
+        if group is None:
+            group = known[same] = found.setdefault(use.kinds, [])
+        group.append((number, use))
     return found
 
 

@@ -11,6 +11,7 @@ from rlsaudit.checks._sql import legible
 
 from rlsaudit.catalog.identifiers import literal
 from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.names import meant
 from rlsaudit.check import Subject, kept
 
 _TOKEN = re.compile(
@@ -142,9 +143,7 @@ def relations_read(subject: Subject, function: Function) -> tuple[Relation, ...]
     catalog = subject.catalog
     found = dict.fromkeys(catalog.mentions("function", function.oid, "relation"))
     for schema, name, _ in relation_names(function.source):
-        for relation in _relations_named(subject).get(name, ()):
-            if schema in ("", relation.schema):
-                found[relation.oid] = None
+        found |= dict.fromkeys(one.oid for one in meant(catalog, function, catalog.relations_named(name), schema))
     return tuple(one for oid in found if (one := catalog.find_relation(oid)) is not None)
 
 
@@ -171,23 +170,6 @@ def _kept_reached(subject: Subject) -> dict[int, tuple[Function, ...]]:
     return {}
 
 
-@kept
-def _relations_named(subject: Subject) -> dict[str, list[Relation]]:
-    found: dict[str, list[Relation]] = {}
-    for relation in subject.catalog.relations:
-        found.setdefault(relation.name, []).append(relation)
-    return found
-
-
-@kept
-def functions_named(subject: Subject) -> dict[str, list[Function]]:
-    """User functions by name."""
-    found: dict[str, list[Function]] = {}
-    for function in subject.catalog.functions:
-        found.setdefault(function.name, []).append(function)
-    return found
-
-
 def reached(subject: Subject, function: int) -> tuple[Function, ...]:
     """The function, first, and the user functions that it may call, by dependencies and by the names in its text."""
     known = _kept_reached(subject)
@@ -201,8 +183,8 @@ def reached(subject: Subject, function: int) -> tuple[Function, ...]:
             seen[one.oid] = one
             waiting.extend(subject.catalog.mentions("function", one.oid, "function"))
             for call in calls(one.source):
-                same = functions_named(subject).get(call.name, ())
-                waiting.extend(f.oid for f in same if call.schema in ("", f.schema))
+                named = subject.catalog.functions_named(call.name)
+                waiting.extend(f.oid for f in meant(subject.catalog, one, named, call.schema))
         known[function] = tuple(seen.values())
     return known[function]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rlsaudit.checks._fixes import policy_name
+from rlsaudit.checks._planner import calls, looked_up
 
-from rlsaudit.catalog.expression import Expression
+from rlsaudit.catalog.expression import Call, Expression, model
 from rlsaudit.catalog.model import COMMANDS, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.check import Subject, kept
@@ -21,7 +22,7 @@ FEW_ROWS = 1000
 _STRING = re.compile(r"'(?:[^']|'')*'")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Filter:
     """The USING condition of a policy on tenant data that some application role meets."""
 
@@ -63,6 +64,34 @@ def _filters(subject: Subject) -> Iterator[Filter]:
             predicate = policy_predicate(catalog, policy, "using")
             if policy.oid in met and predicate is not None:
                 yield Filter(relation, subject.tenancy.of(oid), policy, predicate, tuple(met[policy.oid]))
+
+
+@kept
+def _known_lookups(subject: Subject) -> dict[tuple[Expression, str], bool]:
+    return {}
+
+
+def found_by_key(subject: Subject, one: Filter) -> bool:
+    """Whether an index on the tenant key can find all rows that the condition admits."""
+    if one.key is None:
+        return False
+    known, asked = _known_lookups(subject), (model(one.predicate), one.key)
+    if asked not in known:
+        known[asked] = looked_up(subject.catalog, one.predicate, one.key)
+    return known[asked]
+
+
+@kept
+def _known_calls(subject: Subject) -> dict[Expression, dict[int, Call]]:
+    return {}
+
+
+def calls_by_row(subject: Subject, one: Filter) -> dict[int, Call]:
+    """Function → a call of it that the planner keeps and evaluates row by row."""
+    known, asked = _known_calls(subject), model(one.predicate)
+    if asked not in known:
+        known[asked] = calls(subject.catalog, one.predicate)
+    return known[asked]
 
 
 def small(relation: Relation) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlsaudit.checks._fixes import in_order, listed, policy_name, revoke, several, tenant_predicate
 from rlsaudit.checks._openings import loose_writes, tenant_settings
-from rlsaudit.checks._reading import Use, one_of_each_reading, uses
+from rlsaudit.checks._reading import Shape, Use, one_of_each_reading, uses
 from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog import expression as e
@@ -113,7 +113,7 @@ def second_party(subject: Subject) -> Iterator[Hit]:
         for use in one_of_each_reading(subject)
         if use.place.parties
         or "party" in use.reading.shape.kinds
-        or any(_takers(subject, way) for way, _ in use.reaches)
+        or (_could_give(subject, use.reading.shape) and any(_takers(subject, way) for way, _ in use.reaches))
     }
     for use in uses(subject) if several_parties else ():
         if use.relation.oid in several_parties and use.place.key is not None and use.classified.kind == "tenant":
@@ -171,6 +171,25 @@ def _shared(subject: Subject, group: list[Use]) -> Iterator[_Power]:
 
 
 @kept
+def _known_givers(subject: Subject) -> dict[Shape, bool]:
+    return {}
+
+
+def _could_give(subject: Subject, shape: Shape) -> bool:
+    """Whether ``_takers`` may find some in a reading of this shape, whichever relations that one reads."""
+    known = _known_givers(subject)
+    if shape not in known:
+        known[shape] = any(
+            one.links and one.anchors
+            for way, _ in shape.example.reaches
+            for condition in way
+            if condition.value is True
+            for one in trusted(subject, condition.atom)
+        )
+    return known[shape]
+
+
+@kept
 def _known_takers(subject: Subject) -> dict[Way, tuple[tuple[str, str], ...]]:
     return {}
 
@@ -186,7 +205,7 @@ def _takers(subject: Subject, way: Way) -> tuple[tuple[str, str], ...]:
 
 def _names(subject: Subject, read: Trusted) -> Iterator[tuple[str, str]]:
     relation, classified = subject.catalog.relation(read.relation), subject.tenancy.of(read.relation)
-    if classified.kind != "tenant" or classified.path or classified.key in read.anchors or not read.links:
+    if not read.links or classified.kind != "tenant" or classified.path or classified.key in read.anchors:
         return
     for name in sorted(read.anchors - set(subject.tenancy.principal_columns.get(relation.oid, ()))):
         column = relation.column(name)

@@ -7,6 +7,7 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._powers import application, reaches
 
 from rlsaudit.catalog.model import PUBLIC, Schema
+from rlsaudit.catalog.names import schemas_of
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 
@@ -78,9 +79,7 @@ def _searched(subject: Subject) -> dict[str, str]:
 
 
 def _schemas(path: str) -> list[str]:
-    names = (part.strip() for part in path.split(","))
-    found = [name[1:-1].replace('""', '"') if name.startswith('"') else name.lower() for name in names]
-    return [name for name in found if name and name != "$user" and not name.startswith("pg_")]
+    return [name for name in schemas_of(path) if name != "$user" and not name.startswith("pg_")]
 
 
 def _revoke(subject: Subject, schema: Schema, roles: list[int]) -> Iterator[str]:

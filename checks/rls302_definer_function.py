@@ -102,7 +102,7 @@ def _through(subject: Subject, function: Function, seen: frozenset[int]) -> Iter
     """What functions do that it calls and that run as its owner; how arguments reach them is not followed."""
     if len(seen) > 3:
         return
-    called = {one.oid: one for name in reading(subject, function).calls for one in named(subject, name)}
+    called = {one.oid: one for name in reading(subject, function).calls for one in named(subject, function, name)}
     for inner in called.values():
         if inner.security_definer or inner.oid in seen or inner.oid == function.oid:
             continue

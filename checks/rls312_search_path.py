@@ -6,11 +6,12 @@ from rlsaudit.checks._bodies import reading
 from rlsaudit.checks._deciders import deciders
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, routine
-from rlsaudit.checks._known import READABLE, callers, find_relation, fired_by, named, search_path
+from rlsaudit.checks._known import READABLE, callers, find_relation, fired_by, named
 from rlsaudit.checks._rows import Reading
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.names import search_path
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy.model import ApplicationRole
@@ -99,7 +100,7 @@ def _hijack(
         if temporary and (before is None or "pg_temp" in before or "pg_temp" not in (path or ())):
             how = "has no SET search_path" if path is None else "does not name pg_temp last in its search_path"
             return "high", f"{how}: a temporary table {relation.name} of the caller stands in for {relation.qualified}"
-    helpers = [one for name in done.calls if len(name) == 1 for one in named(subject, name)]
+    helpers = [one for name in done.calls if len(name) == 1 for one in named(subject, function, name)]
     for one in helpers:
         before = None if path is None else path[: path.index(one.schema)] if one.schema in path else ()
         owned = creatable if before is None else [name for name in creatable if name in before and name != one.schema]
@@ -126,7 +127,7 @@ def _operators(function: Function) -> bool:
 def _fix(subject: Subject, function: Function, creatable: list[str]) -> str:
     done = reading(subject, function)
     used = [r.schema for name in done.unqualified if (r := find_relation(subject, function, (name,)))]
-    used += [one.schema for name in done.calls if len(name) == 1 for one in named(subject, name)]
+    used += [one.schema for name in done.calls if len(name) == 1 for one in named(subject, function, name)]
     known = [name for name in (search_path(function) or ()) if name not in ("pg_temp", "pg_catalog", "$user")]
     names = dict.fromkeys(
         [

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rlsaudit.checks._context import asked, with_plain_key
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import policy_name, several
-from rlsaudit.checks._reading import Use, one_of_each_reading
+from rlsaudit.checks._reading import Shape, Use, one_of_each_reading
 from rlsaudit.checks._routines import calls, reached, relation_names, relations_read, rewrite, tokens
 
 from rlsaudit.catalog import expression as e
@@ -15,7 +15,7 @@ from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings_read
-from rlsaudit.check import Example, Hit, Subject, check
+from rlsaudit.check import Example, Hit, Subject, check, kept
 
 _SERVER = frozenset(
     {"role", "session_authorization", "is_superuser", "server_version", "server_version_num", "cluster_name"}
@@ -65,7 +65,7 @@ def client_settable_context(subject: Subject) -> Iterator[Hit]:
     sources: dict[int, dict[str, None]] = {}
     places: dict[int, list[Use]] = {}
     for use in one_of_each_reading(subject):
-        for way, reach in use.reaches:
+        for way, reach in use.reaches if _asks_client(subject, use.reading.shape) else ():
             if reach.kind in ("tenant", "undecided", "party") and (found := _only_client(subject, use, way)):
                 sources.setdefault(use.policy.oid, {}).update(dict.fromkeys(found))
                 places.setdefault(use.policy.oid, []).append(use)
@@ -92,28 +92,52 @@ def _hit(subject: Subject, causes: tuple[str, ...], held: list[Use]) -> Hit:
     )
 
 
-def _only_client(subject: Subject, use: Use, way: Way) -> list[str]:
-    """What of the client a way goes by, when it asks for nothing else of the session."""
-    found: dict[str, None] = {}
-    for condition in way:
-        for part in e.walk(condition.atom):
-            if isinstance(part, e.SessionRole):
-                return []
-            if isinstance(part, e.Setting):
-                if "." in part.name or part.name in _SERVER:
-                    return []
-                found[f"{part.name}, which every client may set"] = None
-            elif isinstance(part, e.Call) and part.user and part.inlined is None:
-                read = settings_read(subject.catalog, part.function)
-                if any("." in name or name in _SERVER for name in read):
-                    return []
-                found.update({f"{name}, which every client may set": None for name in sorted(read)})
-                found.update(dict.fromkeys(_in_text(subject, part.function)))
-            elif isinstance(part, e.Call) and not part.user and part.name in _CALLS:
-                found[_CALLS[part.name]] = None
-            elif isinstance(part, e.Subquery) and _filtered(subject, use, part):
-                return []
-    return list(found)
+@kept
+def _known_shapes(subject: Subject) -> dict[Shape, bool]:
+    return {}
+
+
+def _asks_client(subject: Subject, shape: Shape) -> bool:
+    """Whether some way of the readings that have this shape goes by the client alone, whatever relations they read."""
+    known = _known_shapes(subject)
+    if shape not in known:
+        known[shape] = any(_only_client(subject, None, way) for way, _ in shape.example.reaches)
+    return known[shape]
+
+
+def _only_client(subject: Subject, use: Use | None, way: Way) -> list[str]:
+    """What of the client a way goes by, when it asks for nothing else of the session, row security of what it reads
+    apart where no ``use`` is given."""
+    # A way is a set: what makes it the session's is asked for before anything is read at length.
+    parts = [part for condition in way for part in e.walk(condition.atom)]
+    if any(_of_session(subject, use, part) for part in parts):
+        return []
+    found: set[str] = set()
+    for part in parts:
+        if isinstance(part, e.Setting):
+            found.add(f"{part.name}, which every client may set")
+        elif isinstance(part, e.Call) and part.user and part.inlined is None:
+            found.update(
+                f"{name}, which every client may set" for name in settings_read(subject.catalog, part.function)
+            )
+            found.update(_in_text(subject, part.function))
+        elif isinstance(part, e.Call) and not part.user and part.name in _CALLS:
+            found.add(_CALLS[part.name])
+    return sorted(found)
+
+
+def _of_session(subject: Subject, use: Use | None, part: e.Expression) -> bool:
+    """Whether the part asks for what the client cannot choose: the role, a setting of the application, own rows."""
+    match part:
+        case e.SessionRole():
+            return True
+        case e.Setting():
+            return "." in part.name or part.name in _SERVER
+        case e.Call(user=True, inlined=None):
+            return any("." in name or name in _SERVER for name in settings_read(subject.catalog, part.function))
+        case e.Subquery():
+            return use is not None and _filtered(subject, use, part)
+    return False
 
 
 def _filtered(subject: Subject, use: Use, subquery: e.Subquery) -> bool:

@@ -94,7 +94,19 @@ def _may_on_database(subject: Subject, role: int, privilege: str) -> bool:
     return any(grant.privilege == privilege and grant.grantee in mine for grant in _on_database(subject))
 
 
+@kept
+def _known_creators(subject: Subject) -> dict[int, bool]:
+    return {}
+
+
 def _may_create(subject: Subject, role: int) -> bool:
+    known = _known_creators(subject)
+    if role not in known:
+        known[role] = _creates(subject, role)
+    return known[role]
+
+
+def _creates(subject: Subject, role: int) -> bool:
     schemas = (schema.name for schema in subject.catalog.schemas)
     return _may_on_database(subject, role, "CREATE") or any(
         subject.visibility.may_create_in(role, name) for name in schemas

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
 from rlsaudit.checks._fixes import several
-from rlsaudit.checks._planner import calls, indexed, looked_up
-from rlsaudit.checks._speed import Filter, at_stake, evaluated_once, filters, only
+from rlsaudit.checks._planner import indexed
+from rlsaudit.checks._speed import Filter, at_stake, calls_by_row, evaluated_once, filters, found_by_key, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Function
@@ -53,7 +53,7 @@ BEGIN RETURN NULLIF(current_setting('app.tenant_id', true), '')::int; END $$;
 def context_function_per_row(subject: Subject) -> Iterator[Hit]:
     found: dict[int, list[Filter]] = {}
     for one in filters(subject):
-        for oid, call in calls(subject.catalog, one.predicate).items():
+        for oid, call in calls_by_row(subject, one).items():
             if call.user and call.volatility == "stable" and not e.depends_on_row(call):
                 found.setdefault(oid, []).append(one)
     for oid, users in found.items():
@@ -77,9 +77,7 @@ def _severity(subject: Subject, users: list[Filter]) -> Severity:
     reading = [
         one.relation
         for one in users
-        if one.key is None
-        or not looked_up(subject.catalog, one.predicate, one.key)
-        or not indexed(subject.catalog, one.relation, one.key)
+        if one.key is None or not found_by_key(subject, one) or not indexed(subject.catalog, one.relation, one.key)
     ]
     return at_stake(reading) if reading else "info"
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
 from rlsaudit.checks._fixes import several
-from rlsaudit.checks._planner import calls
-from rlsaudit.checks._speed import Filter, evaluated_once, filters, only
+from rlsaudit.checks._speed import Filter, calls_by_row, evaluated_once, filters, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.model import Function
@@ -59,7 +58,7 @@ BEGIN RETURN NULLIF(current_setting('app.tenant_id', true), '')::int; END $$;
 def volatile_in_policy(subject: Subject) -> Iterator[Hit]:
     found: dict[int, list[tuple[Filter, e.Call]]] = {}
     for one in filters(subject):
-        for oid, call in calls(subject.catalog, one.predicate).items():
+        for oid, call in calls_by_row(subject, one).items():
             if call.volatility == "volatile":
                 found.setdefault(oid, []).append((one, call))
     for oid, users in found.items():

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED, TENANT
 from rlsaudit.checks._fixes import several
-from rlsaudit.checks._planner import bare_column, equalities, expression_indexed, fixed, indexed, looked_up, over_column
-from rlsaudit.checks._speed import Filter, at_stake, filters, only
+from rlsaudit.checks._planner import bare_column, equalities, expression_indexed, fixed, indexed, over_column
+from rlsaudit.checks._speed import Filter, at_stake, filters, found_by_key, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.check import Example, Hit, Subject, check, literal, quote, remark
+from rlsaudit.check import Example, Hit, Subject, check, kept, literal, quote, remark
 
 
 @check(
@@ -47,7 +47,7 @@ def index_defeated(subject: Subject) -> Iterator[Hit]:
     for one in filters(subject):
         if one.key is None or one.relation.is_partition or not indexed(subject.catalog, one.relation, one.key):
             continue
-        if looked_up(subject.catalog, one.predicate, one.key):
+        if found_by_key(subject, one):
             continue
         how = _how(subject, one, one.key)
         if how is not None:
@@ -68,19 +68,32 @@ def index_defeated(subject: Subject) -> Iterator[Hit]:
 
 def _how(subject: Subject, one: Filter, key: str) -> tuple[str, Expression | None] | None:
     """What stands between the column and the index, in words, and the expression around the column if that is it."""
-    for part in e.walk(one.predicate):
+    known, asked = _known_obstacles(subject), (e.model(one.predicate), key)
+    if asked not in known:
+        known[asked] = _obstacle(subject, one.predicate, key)
+    found = known[asked]
+    if found is None or found[1] is None or not expression_indexed(subject.catalog, one.relation, found[1]):
+        return found
+    return None
+
+
+@kept
+def _known_obstacles(subject: Subject) -> dict[tuple[Expression, str], tuple[str, Expression | None] | None]:
+    return {}
+
+
+def _obstacle(subject: Subject, predicate: Expression, key: str) -> tuple[str, Expression | None] | None:
+    for part in e.walk(predicate):
         for side, other in equalities(part):
             if over_column(side, key) and bare_column(side) is None and fixed(subject.catalog, other):
-                if expression_indexed(subject.catalog, one.relation, side):
-                    return None
                 return f"compare {_written(side) or f'an expression over {quote(key)}'}", side
-    for part in e.walk(one.predicate):
+    for part in e.walk(predicate):
         if isinstance(part, e.Distinct) and key in e.columns(part):
             return f"compare {quote(key)} by IS NOT DISTINCT FROM", None
-    if isinstance(one.predicate, (e.Case, e.Coalesce)) and key in e.columns(one.predicate):
-        inside = (pair for part in e.walk(one.predicate) for pair in equalities(part))
+    if isinstance(predicate, (e.Case, e.Coalesce)) and key in e.columns(predicate):
+        inside = (pair for part in e.walk(predicate) for pair in equalities(part))
         if any((column := bare_column(side)) is not None and column.name == key for side, _ in inside):
-            word = "CASE" if isinstance(one.predicate, e.Case) else "COALESCE"
+            word = "CASE" if isinstance(predicate, e.Case) else "COALESCE"
             return f"compare {quote(key)} inside {word}", None
     return None
 

@@ -46,7 +46,7 @@ _POLICY = (
 def subquery_per_row(subject: Subject) -> Iterator[Hit]:
     found: dict[tuple[int, tuple[str, ...]], dict[int, Filter]] = {}
     for one in filters(subject):
-        for part in e.walk(one.predicate):
+        for part in e.walk(one.predicate) if e.subquery_relations(one.predicate) else ():
             if isinstance(part, e.Subquery) and part.plain and not once(part):
                 for inner, columns in _searched(subject, part):
                     found.setdefault((inner.oid, columns), {})[one.policy.oid] = one

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import PROTECTED
 from rlsaudit.checks._fixes import several
-from rlsaudit.checks._planner import bare_column, indexed, looked_up, once
-from rlsaudit.checks._speed import Filter, closing, filters, masked, only
+from rlsaudit.checks._planner import bare_column, indexed, once
+from rlsaudit.checks._speed import Filter, closing, filters, found_by_key, masked, only
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
@@ -48,7 +48,7 @@ def in_subquery(subject: Subject) -> Iterator[Hit]:
         if one.key is not None
         and not one.relation.is_partition
         and indexed(catalog, one.relation, one.key)
-        and not looked_up(catalog, one.predicate, one.key)
+        and not found_by_key(subject, one)
         and any(_asks(part, one.key) for part in e.walk(one.predicate))
     ]
     if found:

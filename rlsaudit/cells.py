@@ -21,7 +21,7 @@ def cells_of(
 ) -> tuple[Cell, ...]:
     """Every cell, proofs taken in; ``doors`` are the leaks that go around a relation's policies, by relation and role."""
     ordinary = ordinary_sessions(pieces)
-    found = pieces.probed.cells if pieces.probed else _unprobed(pieces)
+    found = (*(pieces.probed.cells if pieces.probed else _unprobed(pieces)), *_unmet(pieces))
     settled = pieces.probed.settled if pieces.probed else {}
     return tuple(_with_proof(cell, proofs, doors, ordinary, settled) for cell in found)
 
@@ -116,3 +116,18 @@ def _unprobed(pieces: Pieces) -> Iterator[Cell]:
                     yield Cell(relation.qualified, role.name, command, "no privilege")
                 elif tenant:
                     yield Cell(relation.qualified, role.name, command, "not covered", 0, AUDIT_LIMIT)
+
+
+def _unmet(pieces: Pieces) -> Iterator[Cell]:
+    """Where roles of kinds that were not tested may act: a cell of the first of them."""
+    visibility, roles = visibility_of(pieces.catalog), pieces.tenancy.unmet
+    for oid in pieces.tenancy.tenant_data() if roles else ():
+        relation = pieces.catalog.relation(oid)
+        for command in COMMANDS if relation.extension is None else ():
+            able = [role.name for role in roles if visibility.may(role.oid, relation, command)]
+            if able:
+                said = f"role {able[0]} was not tested" + (
+                    f", nor were {len(able) - 1} of other kinds" * (len(able) > 1)
+                )
+                reason = f"{said}: there are more kinds of roles than are tested by themselves; name them with --role"
+                yield Cell(relation.qualified, able[0], command, "not covered", 0, reason)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlsaudit.errors import UsageError
+from rlsaudit.options import Progress
 from rlsaudit.output import write_all
 from rlsaudit.probe.attacks.learning import Key, Learning, Visits
 
 _FORMAT = "rlsaudit-nights"
 _VERSION = 1
+EVERY = 300.0
+"""Seconds between two savings in the course of a night."""
 _LARGEST = 64 * 1024 * 1024
 """Bytes; no file of ours is so large."""
 _MOST = 1e12
@@ -65,6 +70,41 @@ def save(directory: Path, source: str, learning: Learning, relations: Iterable[s
     except UsageError as error:
         return (f"What random workloads learnt is lost to the next night: {error}",)
     return ()
+
+
+@dataclass
+class Keeper:
+    """Saves what a night learns every few minutes, so that a machine that goes down in the middle loses little of it.
+
+    Without a directory nothing is kept.
+    """
+
+    directory: Path | None
+    source: str
+    learning: Learning
+    relations: frozenset[str]
+    clock: Callable[[], float] = time.monotonic
+    _saved: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._saved = self.clock()
+
+    def through(self, progress: Progress) -> Progress:
+        """The same progress, and time to save."""
+
+        def told(what: str, done: int, of: int) -> None:
+            progress(what, done, of)
+            if self.clock() - self._saved >= EVERY:
+                self.save()
+
+        return told
+
+    def save(self) -> tuple[str, ...]:
+        """Save now; gives a note when that cannot be."""
+        self._saved = self.clock()
+        if self.directory is None or not self.learning.told:
+            return ()
+        return save(self.directory, self.source, self.learning, self.relations)
 
 
 def _read(path: Path, source: str) -> dict[Key, Visits]:

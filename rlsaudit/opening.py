@@ -168,8 +168,7 @@ def _loaded(options: Options, progress: Progress) -> Iterator[Opened]:
 
 def declared_for(options: Options, catalog: Catalog) -> Declared:
     """The configuration, and what the platform of the SQL adds to it."""
-    declared = platform.relations(options.preset, catalog, options.declared)
-    return platform.roles(options.preset, infer(catalog, declared), declared)
+    return platform.declared_with(options.preset, catalog, options.declared)
 
 
 def require_subject(opened: Opened) -> None:

@@ -191,15 +191,15 @@ def attacked(
         return None
     source = dsn.redact(options.source)
     learning, said = nights.load(options.examples, source)
+    standing = frozenset(relation.qualified for relation in opened.scratch_catalog.relations)
+    night = nights.Keeper(options.examples, source, learning, standing)
     probed = probe(
         opened.server, DATABASE, opened.scratch_catalog, opened.scratch_tenancy,
-        seed=options.seed, budget=options.budget, progress=progress, jobs=jobs_for(options.jobs), plant=options.detector,
+        seed=options.seed, budget=options.budget, progress=night.through(progress), jobs=jobs_for(options.jobs), plant=options.detector,
         examples=None if options.examples is None else options.examples / snapshot.fingerprint(opened.scratch_catalog)[:16],
         doubts=doubts, own=options.own, focus=focused, learning=learning,
     )  # fmt: skip
-    if options.examples is not None and learning.told:
-        standing = (relation.qualified for relation in opened.scratch_catalog.relations)
-        said += nights.save(options.examples, source, learning, standing)
+    said += night.save()
     told = (learning.told,) if learning.told else ()
     probed = replace(probed, notes=(*probed.notes, *told, *said), lost=dsn.redact(probed.lost))
     return withheld(probed, opened.gaps, opened.catalog, opened.tenancy)

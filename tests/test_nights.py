@@ -89,3 +89,27 @@ def test_a_directory_in_its_place_is_told(tmp_path) -> None:
 def test_a_night_that_went_nowhere_writes_nothing_new(tmp_path) -> None:
     nights.save(tmp_path, SOURCE, Learning(KNOWN), ["public.t"])
     assert nights.load(tmp_path, SOURCE)[0].known == {}
+
+
+def test_a_long_night_is_kept_in_its_course(tmp_path) -> None:
+    now = [0.0]
+    learning, told = Learning(), []
+    night = nights.Keeper(tmp_path, SOURCE, learning, frozenset({"public.t"}), clock=lambda: now[0])
+    progress = night.through(lambda *given: told.append(given))
+    path = tmp_path / nights.filename(SOURCE)
+    now[0] = nights.EVERY
+    progress("nothing is learnt yet", 0, 1)
+    assert not path.exists()
+    learning.offer([Neighbourhood("app", "public.t", (1,), "abc")])
+    learning.visited(Neighbourhood("app", "public.t", (1,), "abc"), 150, 1.25, 1)
+    now[0] += nights.EVERY - 1
+    progress("a little later", 0, 1)
+    assert not path.exists()
+    now[0] += 1
+    progress("later", 1, 1)
+    assert [*nights.load(tmp_path, SOURCE)[0].known] == [("app", "public.t")]
+    assert [what for what, _, _ in told] == ["nothing is learnt yet", "a little later", "later"]
+    path.unlink()
+    assert night.save() == ()
+    assert path.exists()
+    assert nights.Keeper(None, SOURCE, learning, frozenset()).save() == ()

@@ -293,6 +293,11 @@ _PARTS: Mapping[type, tuple[str, ...]] = {
 """Fields of each class that may hold expressions, by their annotations."""
 
 _FIELDS: Mapping[type, tuple[str, ...]] = {kind: tuple(one.name for one in fields(kind)) for kind in _PARTS}
+_POSITIONS: Mapping[type, tuple[int, ...]] = {
+    kind: tuple(names.index(name) for name in _PARTS[kind]) for kind, names in _FIELDS.items()
+}
+"""Where among its fields those are that may hold expressions."""
+
 _RELATIONS = _FIELDS[Subquery].index("relations")
 _TABLES = _FIELDS[Subquery].index("tables")
 
@@ -509,10 +514,8 @@ def copied(expression: Expression, relations: Mapping[int, int]) -> Expression:
 
 def model(expression: Expression) -> Expression:
     """What the expression was ``copied`` from, which differs in relations of subqueries only; itself when it was not."""
-    try:
-        return expression._model
-    except AttributeError:
-        return expression
+    found: Expression = getattr(expression, "_model", expression)  # in most it is not set: no exception for each
+    return found
 
 
 def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expression:
@@ -520,11 +523,13 @@ def renumbered(expression: Expression, relations: Mapping[int, int]) -> Expressi
     if subquery_relations(expression).isdisjoint(relations):
         return expression
     kind = type(expression)
-    values = [_renumbered_value(getattr(expression, name), relations) for name in _FIELDS[kind]]
+    values = [getattr(expression, name) for name in _FIELDS[kind]]
+    for position in _POSITIONS[kind]:
+        values[position] = _renumbered_value(values[position], relations)
     if isinstance(expression, Subquery):
         values[_RELATIONS] = tuple(relations.get(oid, oid) for oid in expression.relations)
         values[_TABLES] = tuple((source, relations.get(oid, oid)) for source, oid in expression.tables)
-    return kind(*values)  # type: ignore[arg-type]
+    return kind(*values)
 
 
 def _renumbered_value(value: object, relations: Mapping[int, int]) -> object:

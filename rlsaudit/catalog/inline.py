@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from rlsaudit.catalog import expression as e
@@ -391,7 +392,8 @@ class Parser:
 
     def user_function(self, schema: str, name: str, values: tuple[Expression, ...]) -> Expression:
         """A call of a user function that only one function can be: by its schema, or alone of its name."""
-        found = [f for f in self.translator.catalog.functions if f.name == name and (not schema or f.schema == schema)]
+        named = self.translator.catalog.functions_named(name)
+        found = named.get(schema, ()) if schema else tuple(chain.from_iterable(named.values()))
         if len(found) != 1 or found[0].returns_set or found[0].return_type == 0 or found[0].kind != "function":
             raise NodeTreeError("unknown function")
         one = found[0]

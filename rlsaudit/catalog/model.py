@@ -534,6 +534,14 @@ class Catalog:
     def find_relation(self, oid: int) -> Relation | None:
         return self._relations.get(oid)
 
+    def relations_named(self, name: str) -> Mapping[str, tuple[Relation, ...]]:
+        """Those of the name, by schema."""
+        return self._relations_named.get(name, {})
+
+    def functions_named(self, name: str) -> Mapping[str, tuple[Function, ...]]:
+        """User functions of the name, by schema; several differ in their arguments."""
+        return self._functions_named.get(name, {})
+
     def role(self, oid: int) -> Role:
         return self._roles[oid]
 
@@ -584,6 +592,14 @@ class Catalog:
         return {role.oid: role for role in self.roles}
 
     @cached_property
+    def _relations_named(self) -> dict[str, dict[str, tuple[Relation, ...]]]:
+        return _by_name(self.relations)
+
+    @cached_property
+    def _functions_named(self) -> dict[str, dict[str, tuple[Function, ...]]]:
+        return _by_name(self.functions)
+
+    @cached_property
     def _functions(self) -> dict[int, Function]:
         return {function.oid: function for function in self.functions}
 
@@ -621,6 +637,12 @@ class Catalog:
 
 
 K = TypeVar("K")
+Named = TypeVar("Named", Relation, Function)
+
+
+def _by_name(items: Iterable[Named]) -> dict[str, dict[str, tuple[Named, ...]]]:
+    names = _group(items, lambda item: item.name)
+    return {name: _group(members, lambda item: item.schema) for name, members in names.items()}
 
 
 def _group(items: Iterable[T], key: Callable[[T], K]) -> dict[K, tuple[T, ...]]:

@@ -9,8 +9,9 @@ import re
 from collections import defaultdict
 from typing import Literal
 
-from rlsaudit.catalog.expression import Call, Expression, Setting, walk
+from rlsaudit.catalog.expression import Call, Expression, Setting, model, walk
 from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Publication, Relation
+from rlsaudit.catalog.names import meant
 from rlsaudit.catalog.nodetree import NodeTreeError
 from rlsaudit.catalog.translate import Translator
 from rlsaudit.catalog.viewtree import Branch, branches
@@ -18,7 +19,8 @@ from rlsaudit.catalog.viewtree import Branch, branches
 _SETTING = re.compile(
     r"\bcurrent_setting\s*\(\s*(?:E?'((?:[^']|'')*)'|\$(\w*)\$(.*?)\$\2\$)", re.IGNORECASE | re.DOTALL
 )
-_CALLED = re.compile(r'(?:"((?:[^"]|"")+)"|\b([A-Za-z_]\w*))\s*\(')
+_NAME = r'("(?:[^"]|"")+"|\b[A-Za-z_]\w*)'
+_CALLED = re.compile(rf"(?:{_NAME}\s*\.\s*)?{_NAME}\s*\(")
 _CACHE = "_policy_readers"
 
 
@@ -30,9 +32,6 @@ class _Readers:
         self.settings: dict[int, frozenset[str]] | None = None
         self.inside: dict[Expression, frozenset[str]] = {}
         self.branches: dict[int, tuple[Branch, ...] | None] = {}
-        self.by_name: dict[str, list[Function]] = {}
-        for function in catalog.functions:
-            self.by_name.setdefault(function.name, []).append(function)
 
 
 def _readers(catalog: Catalog) -> _Readers:
@@ -108,8 +107,8 @@ def view_branches(catalog: Catalog, view: Relation) -> tuple[Branch, ...] | None
 
 def settings(expression: Expression, catalog: Catalog) -> frozenset[str]:
     """Names (lower case) of the settings read anywhere in it, in user functions that it calls too."""
-    known = _readers(catalog).inside
-    found = known.get(expression)
+    known, asked = _readers(catalog).inside, model(expression)
+    found = known.get(asked)
     if found is None:
         names: set[str] = set()
         for part in walk(expression):
@@ -117,7 +116,7 @@ def settings(expression: Expression, catalog: Catalog) -> frozenset[str]:
                 names.add(part.name)
             elif isinstance(part, Call) and part.user:
                 names |= settings_read(catalog, part.function)
-        found = known[expression] = frozenset(names)
+        found = known[asked] = frozenset(names)
     return found
 
 
@@ -134,17 +133,17 @@ def settings_read(catalog: Catalog, function: int) -> frozenset[str]:
     """
     readers = _readers(catalog)
     if readers.settings is None:
-        readers.settings = _settings_read(catalog, readers)
+        readers.settings = _settings_read(catalog)
     return readers.settings.get(function, frozenset())
 
 
-def _settings_read(catalog: Catalog, readers: _Readers) -> dict[int, frozenset[str]]:
+def _settings_read(catalog: Catalog) -> dict[int, frozenset[str]]:
     """Function → settings, for all that read any: what one reads is read by every caller, so that each name is carried
     from callee to caller once, however long the chains are."""
     callers: dict[int, list[int]] = defaultdict(list)
     reading: dict[str, list[int]] = defaultdict(list)
     for function in catalog.functions:
-        for called in _calls(catalog, readers, function):
+        for called in _calls(catalog, function):
             callers[called].append(function.oid)
         for quoted, _, dollar in _SETTING.findall(function.source):
             reading[(quoted or dollar).replace("''", "'").lower()].append(function.oid)
@@ -158,10 +157,16 @@ def _settings_read(catalog: Catalog, readers: _Readers) -> dict[int, frozenset[s
     return {oid: frozenset(names) for oid, names in found.items()}
 
 
-def _calls(catalog: Catalog, readers: _Readers, function: Function) -> set[int]:
+def _calls(catalog: Catalog, function: Function) -> set[int]:
     """What it may call, by recorded dependencies and by name."""
     called = set(catalog.mentions("function", function.oid, "function"))
-    for quoted, word in set(_CALLED.findall(function.source)):
-        name = quoted.replace('""', '"') if quoted else word.lower()
-        called.update(other.oid for other in readers.by_name.get(name, ()))
+    for schema, name in set(_CALLED.findall(function.source)):
+        named, place = catalog.functions_named(_unquoted(name)), _unquoted(schema)
+        # The text may only look like a schema: format('%I.tenant()', …).
+        found = meant(catalog, function, named, place if place in named else "")
+        called.update(one.oid for one in found)
     return called
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

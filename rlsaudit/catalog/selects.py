@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.inline import Parser, Source
 from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.names import search_path
 from rlsaudit.catalog.nodetree import NodeTreeError
 
 _AFTER_WHERE = ("order", "limit", "fetch")
@@ -169,7 +171,8 @@ class Selects(Parser):
         self.sources[-1] = (*here, source)
 
     def _found(self, schema: str, name: str) -> Relation:
-        found = [r for r in self.translator.catalog.relations if r.name == name and schema in ("", r.schema)]
+        named = self.translator.catalog.relations_named(name)
+        found = named.get(schema, ()) if schema else tuple(chain.from_iterable(named.values()))
         if len(found) != 1 or self.peek() == "(" or (not schema and _shadowed(self.function)):
             raise NodeTreeError("a relation that is not known for certain")
         return found[0]
@@ -177,12 +180,8 @@ class Selects(Parser):
 
 def _shadowed(function: Function) -> bool:
     """Whether a temporary table comes before the relation of a name without a schema."""
-    for setting in function.settings:
-        name, _, value = setting.partition("=")
-        if name.lower() == "search_path":
-            schemas = [part.strip().strip('"') for part in value.split(",")]
-            return "pg_temp" not in schemas[1:]
-    return True
+    path = search_path(function)
+    return path is None or "pg_temp" not in path[1:]
 
 
 def _either(parts: list[Expression]) -> Expression:

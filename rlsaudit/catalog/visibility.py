@@ -125,6 +125,16 @@ class Visibility:
             found[self._kind(relation), relation.schema].append(relation)
         return tuple((same[0], len(same)) for same in found.values())
 
+    def granted_by_column(self, relation: Relation) -> bool:
+        """Whether anybody holds a privilege on some of its columns only."""
+        return relation.oid in self._column_grants
+
+    def functions_alike(self, functions: Iterable[Function]) -> tuple[Function, ...]:
+        """One of those that the same roles may execute."""
+        grants = self._function_grants
+        found = {(id(grants.get(one.oid)), one.schema): one for one in functions}  # equal ACLs are one object
+        return tuple(found.values())
+
     def columns(self, role: int, relation: Relation, command: str) -> tuple[str, ...]:
         """Names of the columns on which ``role`` holds the privilege (all for a table-level grant)."""
         if command in self.privileges(role, relation):

@@ -175,7 +175,8 @@ def _policy(one: Compared, was: Proof | None, now: Proof | None, head: Looked, c
             return _about(one, "weakened", "dangerous", "Row security no longer applies", detail)
         case "granted":
             relation = head.side.relations[one.relation]
-            role = next(role for role in head.side.tenancy.roles if role.name == one.role)
+            tenancy = head.side.tenancy
+            role = next(role for role in (*tenancy.roles, *tenancy.unmet) if role.name == one.role)
             free = head.side.visibility.exempt(role.oid, relation)
             level = "dangerous" if free is not None or refuted else "note" if proven else "review"
             detail = (

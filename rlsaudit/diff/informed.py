@@ -28,8 +28,9 @@ def informed(base: Side, head: Side, declared: Declared, preset: str) -> tuple[T
         roles=(*(role.name for role in head.tenancy.roles), *roles),
         context=base.tenancy.context if lost and declared.context is None else declared.context,
     )
-    more = platform.relations(preset, head.catalog, more)
-    return infer(head.catalog, more), more
+    more = platform.declared_with(preset, head.catalog, more)
+    found, named = infer(head.catalog, more), set(more.roles)
+    return replace(found, unmet=tuple(one for one in head.tenancy.unmet if one.name not in named)), more
 
 
 def _column(head: Side, key: str) -> bool:

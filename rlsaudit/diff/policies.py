@@ -62,7 +62,7 @@ class Comparison:
             old, new = before.get(name), self.head.relations.get(name)
             if kind != "relation" or old is None or new is None or not new.holds_rows:
                 continue
-            for role in self.head.tenancy.roles:
+            for role in (*self.head.tenancy.roles, *self.head.tenancy.unmet):
                 known = self.base.catalog.role_named(role.name)
                 was = roles.get(role.name) or (ApplicationRole(known.oid, known.name, "") if known else None)
                 for command in COMMANDS:

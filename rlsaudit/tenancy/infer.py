@@ -49,6 +49,8 @@ class Declared:
     context: Context | None = None
     relations: Mapping[str, DeclaredRelation] = field(default_factory=dict)
     seeding: Seeding = field(default_factory=Seeding)
+    services: frozenset[str] = frozenset()
+    """Roles of the platform's own services: no client comes as one."""
 
 
 @without_collecting()
@@ -61,7 +63,7 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     visibility = visibility_of(catalog)
     reading = read(catalog)
     keys = find_keys(catalog, reading, declared.keys)
-    roles, notes = application_roles(catalog, visibility, keys.columns, declared.roles)
+    roles, unmet, notes = application_roles(catalog, visibility, keys.columns, declared.roles, declared.services)
     role_oids = tuple(role.oid for role in roles)
     stored = session_rows(catalog, role_oids, visibility)
     known = _declared(catalog, declared.relations)
@@ -93,6 +95,7 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
         context=context,
         seeding=_seeding(catalog, declared.seeding),
         roles=roles,
+        unmet=unmet,
         notes=notes,
     )
 

@@ -5,7 +5,9 @@ The hashes are PostgreSQL's own, the same on every version since 8.4 and on ever
 
 from __future__ import annotations
 
-from rlsaudit.catalog.expression import Call, Cast, walk
+from typing import Literal
+
+from rlsaudit.catalog.expression import Call, Cast, model, walk
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
 
@@ -19,6 +21,7 @@ _ALTERING = {
     "translate": "replace",
     "regexp_replace": "replace",
 }
+_TREES: tuple[Literal["using", "check"], ...] = ("using", "check")
 _NUMBERS = ("smallint", "integer", "bigint", "numeric")
 _ALIKE = {
     ("text", "hash"): ("org6201", "org108812"),
@@ -37,12 +40,11 @@ _ALIKE = {
 def lookalikes(catalog: Catalog, key_type: str) -> tuple[str, ...]:
     """Two keys of the type for each sloppy comparison that some policy makes."""
     kind = "integer" if key_type in _NUMBERS else "uuid" if key_type == "uuid" else "text"
-    found: list[str] = []
-    for policy in catalog.policies:
-        for which in ("using", "check"):
-            predicate = policy_predicate(catalog, policy, which)
-            for part in walk(predicate) if predicate is not None else ():
-                found += _ALIKE.get((kind, _way(part)), ())
+    predicates = (policy_predicate(catalog, policy, which) for policy in catalog.policies for which in _TREES)
+    # Those of tables that look alike are copies of one.
+    different = dict.fromkeys(model(predicate) for predicate in predicates if predicate is not None)
+    ways = (_way(part) for predicate in different for part in walk(predicate))
+    found = (one for way in ways for one in _ALIKE.get((kind, way), ()))
     return tuple(dict.fromkeys(found))
 
 

@@ -133,6 +133,8 @@ class Tenancy:
     context: Context = Context()
     seeding: Seeding = field(default_factory=Seeding)
     roles: tuple[ApplicationRole, ...] = ()
+    unmet: tuple[ApplicationRole, ...] = ()
+    """Of more kinds of application roles than are tested, one of each that is left."""
     notes: tuple[str, ...] = ()
 
     def of(self, relation: int) -> Classified:

@@ -15,18 +15,27 @@ from rlsaudit.tenancy.model import ApplicationRole
 Candidates = list[tuple[Role, str]]
 
 MOST = 6
-"""Roles tested when none are named; more are listed in a note."""
+"""Roles tested when none are named and they are of fewer kinds; more are listed in a note."""
+KINDS = 24
+"""Roles tested when there are so many kinds; of more kinds the cells are not covered."""
 _MOST_NAMED = 20
 _PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunchy|tsdb|yugabyte)")
 """Roles of a hosting provider, who holds the server anyway."""
 
 
 def application_roles(
-    catalog: Catalog, visibility: Visibility, keyed: Iterable[int], declared: tuple[str, ...]
-) -> tuple[tuple[ApplicationRole, ...], tuple[str, ...]]:
-    """(roles, notes).  ``keyed``: relations with a tenant key.  Raises UsageError for a declared role that is not there."""
+    catalog: Catalog,
+    visibility: Visibility,
+    keyed: Iterable[int],
+    declared: tuple[str, ...],
+    services: frozenset[str] = frozenset(),
+) -> tuple[tuple[ApplicationRole, ...], tuple[ApplicationRole, ...], tuple[str, ...]]:
+    """(roles, one of each kind for which there was no room, notes).  ``keyed``: relations with a tenant key.
+
+    Raises UsageError for a declared role that is not there.
+    """
     if declared:
-        return tuple(_named(catalog, name) for name in declared), ()
+        return tuple(_named(catalog, name) for name in declared), (), ()
     relations = [catalog.relation(oid) for oid in keyed]
     alike = visibility.alike(relations)
     named = Counter(oid for policy in catalog.policies for oid in set(policy.roles))
@@ -53,20 +62,30 @@ def application_roles(
         missed = [(role, why) for role, why in candidates if (role, why) not in chosen and writes(role)]
         chosen += [(role, why) for role, why in missed if role.login or role.oid not in owners]
 
+    chosen = [(role, why) for role, why in chosen if role.name not in services] or chosen
+
+    every = [relation for relation, _ in visibility.alike(r for r in catalog.relations if r.extension is None)]
+    by_column = [relation for relation in every if visibility.granted_by_column(relation)]
+    functions = visibility.functions_alike(one for one in catalog.functions if one.extension is None)
+
     def kind(role: Role) -> Hashable:
-        """The same for roles that are granted the same and that the same policies name."""
+        """The same for roles that are granted the same, that may become the same and that the same policies name."""
         subject = frozenset(visibility.inherits(role.oid) & named.keys())
-        return role.bypassrls, subject, tuple(visibility.allowed(role.oid, relation) for relation, _ in alike)
+        tables = tuple(visibility.allowed(role.oid, relation) for relation in every)
+        columns = tuple(visibility.columns(role.oid, r, c) for r in by_column for c in ("SELECT", "INSERT", "UPDATE"))
+        callable_ = tuple(visibility.may_execute(role.oid, one) for one in functions)
+        return role.bypassrls, subject, visibility.becomes(role.oid) - {role.oid}, tables, columns, callable_
 
     ranked = _one_of_each_first(sorted(chosen, key=lambda pair: (-named[pair[0].oid], pair[0].name)), kind)
     notes: tuple[str, ...] = ()
-    if len(ranked) > MOST:
-        left = [role.name for role, _ in ranked[MOST:]]
+    kinds = len({kind(role) for role, _ in ranked})
+    most = max(MOST, min(kinds, KINDS))
+    if len(ranked) > most:
+        left = [role.name for role, _ in ranked[most:]]
         more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-        kinds = len({kind(role) for role, _ in ranked})
         notes = (
             f"{len(ranked)} application roles of {kinds} kind{'s' if kinds > 1 else ''} (by what they are granted and which"
-            f" policies name them) were found and {MOST} tested, of different kinds first; name others with --role:"
+            f" policies name them) were found and {most} tested, of different kinds first; name others with --role:"
             f" {', '.join(left[:_MOST_NAMED])}{more}",
         )
     passed = {oid for role, _ in chosen for oid in visibility.inherits(role.oid)}
@@ -76,7 +95,8 @@ def application_roles(
             "These roles hold privileges on tenant data and were not tested, because they own the tables, bypass row security "
             f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(omitted))}.",
         )
-    return tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked[:MOST]), notes
+    each = tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked)
+    return each[:most], each[most:kinds], notes
 
 
 def _one_of_each_first(roles: Candidates, kind: Callable[[Role], Hashable]) -> Candidates:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from rlsaudit.catalog.expression import (
     AnyArray,
@@ -30,10 +31,12 @@ from rlsaudit.catalog.expression import (
     relations_read,
     walk,
 )
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.names import meant
 from rlsaudit.catalog.policies import policy_predicate, settings_read
 
 ROLE = "current_user"
+_WORDS = re.compile(r'"([^"]+)"|(\w+)')
 _SEARCHES = frozenset(
     {"position", "strpos", "starts_with", "regexp_count", "regexp_like", "array_position", "array_positions"}
 )
@@ -227,17 +230,29 @@ def _in_source(catalog: Catalog, function: int, policy_relation: int) -> Iterato
     """What a function that cannot be read as a tree holds against settings, by its text: ``k.key = v`` after
     ``v text := current_setting('app.api_key')``, or the call itself in place of ``v``."""
     found = catalog.function(function)
-    relations = catalog.mentions("function", function, "relation") or tuple(r.oid for r in catalog.relations)
-    source = found.source if found is not None else ""
+    if found is None:
+        return
+    relations, source = _named(catalog, found), found.source
     for setting in sorted(settings_read(catalog, function)):
         read = rf"(?:\w+\s*\(\s*)*current_setting\s*\(\s*'{re.escape(setting)}'"
         variables = re.findall(rf"(\w+)(?:\s+[\w.%]+)?\s*:=\s*{read}", source, re.IGNORECASE)
         values = "|".join([read, *(rf"{re.escape(one)}\b" for one in variables)])
         for column in dict.fromkeys(re.findall(rf"(\w+)(?:\s*::\s*\w+)?\s*=\s*(?:{values})", source, re.IGNORECASE)):
-            for relation in (catalog.find_relation(oid) for oid in relations):
-                named = relation is not None and re.search(rf"\b{re.escape(relation.name)}\b", source)
-                if relation is not None and named and relation.column(column) is not None:
+            for relation in relations:
+                if relation.column(column) is not None:
                     yield Use(Source(setting), relation.oid, column, None, policy_relation)
+
+
+def _named(catalog: Catalog, function: Function) -> tuple[Relation, ...]:
+    """Relations that the function's text names, of those that it depends on where that is recorded."""
+    recorded = set(catalog.mentions("function", function.oid, "relation"))
+    words = (found for pair in _WORDS.findall(function.source) for found in pair if found)
+    names = dict.fromkeys(name for word in words for name in (word, word.lower()))
+    named: dict[int, Relation] = {}
+    for schemas in map(catalog.relations_named, names):
+        written = (schemas[name] for name in names if name in schemas)
+        named |= {one.oid: one for one in chain(meant(catalog, function, schemas), chain.from_iterable(written))}
+    return tuple(one for oid, one in named.items() if not recorded or oid in recorded)
 
 
 def _lookups(catalog: Catalog, part: Expression, policy_relation: int, scope: tuple[int, ...]) -> Iterator[Lookup]:

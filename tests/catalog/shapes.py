@@ -96,6 +96,24 @@ def tables(count: int) -> Iterator[str]:
             yield f"CREATE VIEW v{at} WITH (security_invoker) AS SELECT id, tenant_id FROM t{at}"
 
 
+def schemas(count: int) -> Iterator[str]:
+    """A copy of one schema for each tenant: the same names, in bodies without their schema."""
+    for at in range(count):
+        yield f"CREATE SCHEMA s{at}"
+        yield f"GRANT USAGE ON SCHEMA s{at} TO app"
+        yield table(f"s{at}.members", ", member text")
+        yield table(f"s{at}.notes")
+        yield (
+            f"CREATE FUNCTION s{at}.tenant() RETURNS integer LANGUAGE plpgsql IMMUTABLE AS "
+            "$$BEGIN RETURN (SELECT max(tenant_id) FROM members WHERE member = current_user); END$$"
+        )
+        yield (
+            f"CREATE FUNCTION s{at}.mine(given integer) RETURNS boolean LANGUAGE plpgsql STABLE AS "
+            "$$BEGIN RETURN given = tenant(); END$$"
+        )
+        yield f"CREATE POLICY also ON s{at}.notes AS RESTRICTIVE USING (s{at}.mine(tenant_id))"
+
+
 SHAPES: dict[str, tuple[Callable[[int], Iterator[str]], int]] = {
     "tables": (tables, 1000),
     "roles": (roles, 1000),
@@ -103,5 +121,6 @@ SHAPES: dict[str, tuple[Callable[[int], Iterator[str]], int]] = {
     "columns": (columns, 800),
     "partitions": (partitions, 2000),
     "functions": (functions, 2000),
+    "schemas": (schemas, 500),
 }
 """Statements, and how wide it is where time is measured."""

@@ -86,4 +86,4 @@ def test_work_grows_in_proportion(server: ScratchServer, shape: str) -> None:
         for code, step in steps.items()
         if step[1] > STEEPEST * step[0] + FEW
     }
-    assert not steep
+    assert not steep, steep

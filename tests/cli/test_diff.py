@@ -328,3 +328,19 @@ def test_an_attack_that_ended_early_is_no_verdict(tmp_path: Path, monkeypatch: p
     assert CliRunner().invoke(cli, arguments, standalone_mode=False).return_value == 0
     monkeypatch.setattr(run, "attacked", lambda *given: replace(whole(*given), interrupted=True))
     assert CliRunner().invoke(cli, arguments, standalone_mode=False).return_value == 3
+
+
+def test_roles_that_are_not_attacked_are_compared(rlsaudit: Run, tmp_path: Path) -> None:
+    """One role too many to be attacked without being named: its policy is no less the gate's business."""
+    mine = "tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::integer"
+    base = "CREATE TABLE notes (tenant_id integer NOT NULL, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;\n"
+    for number in range(25):
+        role = f"r{number:02}"
+        base += f"CREATE ROLE {role} LOGIN; GRANT SELECT ON notes TO {role};\n"
+        base += f"CREATE POLICY {role} ON notes FOR SELECT TO {role} USING ({mine});\n"
+    (tmp_path / "base.sql").write_text(base)
+    (tmp_path / "head.sql").write_text(base + f"ALTER POLICY r24 ON notes USING ({mine} OR body = 'x');")
+    ran = rlsaudit("diff", "base.sql", "head.sql", "-q", "--budget", "0.1s")
+    assert ran.output.startswith("REVIEW  "), ran.output
+    assert "Predicate wider" in ran.output
+    assert "SELECT as r24" in ran.output

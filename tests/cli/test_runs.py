@@ -184,3 +184,31 @@ def test_doctor_and_lists(rlsaudit) -> None:
     assert rlsaudit("explain", "RLS999").code == 2
     assert json.loads(rlsaudit("config", "schema", "--evidence").output)
     assert "2_org_id_hardened" in rlsaudit("demo", "--list").output
+
+
+def test_roles_that_were_not_tested_are_told(rlsaudit, sound, tmp_path) -> None:
+    more = "".join(f"CREATE ROLE more_{n} LOGIN; GRANT SELECT ON notes TO more_{n};\n" for n in range(8))
+    sound.write_text(sound.read_text() + more + "CREATE ROLE keeper LOGIN; ALTER TABLE notes OWNER TO keeper;")
+    assert rlsaudit("audit", sound).code == 0
+    evidence = json.loads((tmp_path / "rlsaudit-report" / "evidence.json").read_text())
+    (left,) = (note for note in evidence["notes"] if "application roles" in note)
+    assert left.startswith("9 application roles of 2 kinds") and left.endswith(": more_5, more_6, more_7")
+    assert any(
+        "were not tested, because they own the tables" in note and "keeper" in note for note in evidence["notes"]
+    )
+    tested = {role["name"]: role["why"] for role in evidence["roles"] if role["application"]}
+    assert set(tested) == {"c_app", *(f"more_{n}" for n in range(5))}
+    assert all(why.startswith("holds privileges on 1 tenant relations") for why in tested.values())
+
+
+def test_more_kinds_of_roles_than_are_tested_are_gaps(rlsaudit, sound, tmp_path) -> None:
+    tables = "".join(f"CREATE TABLE t{n} (tenant_id integer NOT NULL REFERENCES tenants);\n" for n in range(30))
+    roles = "".join(f"CREATE ROLE r{n:02} LOGIN; GRANT SELECT ON t{n} TO r{n:02};\n" for n in range(30))
+    sound.write_text(sound.read_text() + "CREATE TABLE tenants (id integer PRIMARY KEY);\n" + tables + roles)
+    assert rlsaudit("audit", sound).code == 1
+    evidence = json.loads((tmp_path / "rlsaudit-report" / "evidence.json").read_text())
+    (left,) = (note for note in evidence["notes"] if "application roles" in note)
+    assert left.startswith("31 application roles of 31 kinds") and "24 tested" in left
+    gaps = {(c["relation"], c["role"]): c for c in evidence["cells"] if "was not tested" in c["reason"]}
+    assert set(gaps) == {(f"public.t{n}", f"r{n:02}") for n in range(23, 30)}
+    assert {c["state"] for c in gaps.values()} == {"not covered"}

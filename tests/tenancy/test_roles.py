@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlsaudit.inferred import as_toml
+
 TABLE = """
 CREATE ROLE own_er NOLOGIN;
 CREATE ROLE app LOGIN;
@@ -62,3 +64,35 @@ def test_of_many_roles_different_ones_are_tested(schema) -> None:
     (note,) = (note for note in loaded.tenancy.notes if "application roles" in note)
     assert note.startswith("42 application roles of 3 kinds")
     assert note.endswith(" and 16 more")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "CREATE TABLE items (id int); GRANT SELECT ON items TO a8;",
+        "CREATE VIEW seen AS SELECT 1 AS n FROM t; GRANT SELECT ON seen TO a8;",
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM t';"
+        "REVOKE ALL ON FUNCTION f() FROM PUBLIC; GRANT EXECUTE ON FUNCTION f() TO a8;",
+        "GRANT UPDATE (tenant_id) ON t TO a8; GRANT UPDATE (note) ON t TO a0, a1, a2, a3, a4, a5, a6, a7;",
+        "CREATE ROLE boss; GRANT boss TO a8 WITH INHERIT FALSE;",
+        "CREATE SCHEMA more; CREATE TABLE more.t (id int); GRANT SELECT ON more.t TO PUBLIC; GRANT USAGE ON SCHEMA more TO a8;",
+    ],
+    ids=["table without a key", "view", "function", "columns", "membership", "schema"],
+)
+def test_whatever_else_a_role_may_do_makes_it_another_kind(schema, extra: str) -> None:
+    roles = " ".join(f"CREATE ROLE a{n} LOGIN; GRANT SELECT ON t TO a{n};" for n in range(9))
+    loaded = schema(TABLE + "ALTER TABLE t ADD note text;" + roles + extra)
+    assert "a8" in {role.name for role in loaded.tenancy.roles}
+    (note,) = (note for note in loaded.tenancy.notes if "application roles" in note)
+    assert note.startswith("9 application roles of 2 kinds")
+
+
+def test_more_kinds_than_are_tested_are_known(schema) -> None:
+    loaded = schema(TABLE + " ".join(
+        f"CREATE ROLE r{n:02} LOGIN; CREATE TABLE x{n} (tenant_id int); GRANT SELECT ON x{n} TO r{n:02};"
+        for n in range(26)
+    ))  # fmt: skip
+    assert [role.name for role in loaded.tenancy.roles] == [f"r{n:02}" for n in range(24)]
+    assert [role.name for role in loaded.tenancy.unmet] == ["r24", "r25"]
+    assert "\n# roles = [" in as_toml(loaded.catalog, loaded.tenancy)
+    assert "nobody tests r24, r25 until roles names them" in as_toml(loaded.catalog, loaded.tenancy)

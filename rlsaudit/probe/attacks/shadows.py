@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from psycopg import sql
 
 from rlsaudit.catalog.model import PUBLIC, Function, Relation
+from rlsaudit.catalog.names import search_path
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.programs import Program
 from rlsaudit.probe.attacks.relation import target
@@ -48,11 +49,8 @@ def _may_make_temporary(arena: Arena, role: int) -> bool:
 
 
 def _finds_temporary_first(function: Function) -> bool:
-    path = next((s.partition("=")[2] for s in function.settings if s.lower().startswith("search_path=")), None)
-    if path is None:
-        return True
-    schemas = [one.strip().strip('"') for one in path.split(",")]
-    return "pg_temp" not in schemas or schemas[-1] != "pg_temp"
+    path = search_path(function)
+    return path is None or "pg_temp" not in path[-1:]
 
 
 def _named(arena: Arena, function: Function) -> Iterator[Relation]:

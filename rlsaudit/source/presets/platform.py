@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from rlsaudit.catalog.model import Catalog, Relation
 from rlsaudit.tenancy.infer import Declared, DeclaredRelation
-from rlsaudit.tenancy.model import ApplicationRole, Tenancy
 
 _SCHEMAS = {
     "supabase": frozenset(
@@ -25,27 +24,18 @@ _SERVICES = {
 _WHY = "made by the platform; its services alone write it, and no policy of the application is on it"
 
 
-def relations(name: str, catalog: Catalog, declared: Declared) -> Declared:
-    """``declared``, and the platform's own relations as infrastructure, as far as the application put no policy on them."""
+def declared_with(name: str, catalog: Catalog, declared: Declared) -> Declared:
+    """``declared``, the platform's own relations as infrastructure, as far as the application put no policy on them, and
+    the roles of its services."""
     governed = {policy.relation for policy in catalog.policies}
     ours = {
         relation.qualified: DeclaredRelation("infrastructure", None, _WHY)
         for relation in catalog.relations
         if _of_platform(name, relation) and relation.oid not in governed
     }
-    return replace(declared, relations={**ours, **declared.relations})
-
-
-def roles(name: str, tenancy: Tenancy, declared: Declared) -> Declared:
-    """``declared``, and where no role was named, those of the inferred that clients come as."""
-    found = tuple(role.name for role in tenancy.roles if not _service(name, role))
-    return declared if declared.roles or not found else replace(declared, roles=found)
+    return replace(declared, relations={**ours, **declared.relations}, services=_SERVICES.get(name, frozenset[str]()))
 
 
 def _of_platform(name: str, relation: Relation) -> bool:
     users = _USERS.get(name, frozenset())
     return relation.schema in _SCHEMAS.get(name, frozenset()) and relation.qualified not in users
-
-
-def _service(name: str, role: ApplicationRole) -> bool:
-    return role.name in _SERVICES.get(name, frozenset())
