@@ -51,7 +51,7 @@ def scanning(
         assert process.stderr is not None
         while phase not in (line := process.stderr.readline()):
             assert line, f"it never said {phase}"
-        time.sleep(0 if phase in (REPLAYING, SEEDING) else 0.5)
+        time.sleep(0 if phase in (REPLAYING, SEEDING) else 0.2)
         assert process.poll() is None
         yield process
 

@@ -8,6 +8,7 @@ import pytest
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import NotTrustworthy, ServerLost
 from rlsaudit.probe.attacks.sweep import Arena
+from rlsaudit.probe.ground import session as sessions
 from rlsaudit.probe.ground.lost import lost
 from rlsaudit.probe.ledger import session_of
 from rlsaudit.probe.seeding.populate import populate
@@ -55,6 +56,27 @@ def test_a_program_is_run_again_when_the_connection_was_lost(standing) -> None:
     assert first[0].rows != again[0].rows
     assert [reply.sqlstate for reply in again] == ["", ""]
     assert again[1].rows == (("prepared",),)
+
+
+def test_a_connection_that_is_lost_while_it_is_being_opened_is_opened_again(standing, monkeypatch) -> None:
+    loaded, session, _ = standing
+    session.conninfo, session.settings = (
+        loaded.server.conninfo(loaded.name),
+        (),
+    )  # as on a target: SET SESSION AUTHORIZATION
+    real, lives = sessions._become, []
+
+    def become(connection, role) -> None:
+        lives.append(connection)
+        if len(lives) == 1:
+            with loaded.server.connect() as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+        real(connection, role)
+
+    monkeypatch.setattr(sessions, "_become", become)
+    assert session.transaction(["SELECT current_user"]).replies[0].rows == (("s_app",),)
+    assert len(lives) == 2
+    assert lives[0].closed
 
 
 def test_what_never_ran_is_no_failed_statement(standing) -> None:

@@ -153,40 +153,41 @@ class Session:
             self._connections.pop(login).close()
 
     def _open(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
+        """The connection of ``login``; a new one where there is none, and where the server just went away, as soon as it is back."""
         if login not in self._connections:
             try:
-                connection = self._connected(login)
+                try:
+                    connection = self._entered(login)
+                except psycopg.OperationalError:
+                    if self.back is None:
+                        raise
+                    self.back()
+                    connection = self._entered(login)
             except psycopg.OperationalError as error:
                 raise NotTrustworthy(f"the scratch server refuses a login of {login}: {error}") from error
-            connection.pgconn.notice_handler = self._notice
-            for statement in self._prepared:
-                _execute(connection, statement)
             self._connections[login] = connection
             self._waits[login] = self.patience.milliseconds
         return self._connections[login]
 
-    def _connected(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
-        """A new connection; where the server just went away, as soon as it is back."""
+    def _entered(self, login: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A new connection on which everything was said that comes before a program."""
         who = self.conninfo if self.settings is not None else make_conninfo(self.conninfo, user=login)
         options = f"-c statement_timeout={self.patience.milliseconds} -c lock_timeout=1000"
+        connection = psycopg.connect(who, options=options, autocommit=True)
         try:
-            connection = psycopg.connect(who, options=options, autocommit=True)
-        except psycopg.OperationalError:
-            if self.back is None:
-                raise
-            self.back()
-            connection = psycopg.connect(who, options=options, autocommit=True)
-        if self.fresh is not None:
-            try:
+            if self.fresh is not None:
                 self.fresh()
-            except BaseException:
-                connection.close()
-                raise
-        if self.settings is not None:
-            for setting in self.settings:
-                if "_timeout'" not in setting:
-                    _execute(connection, setting)
-            _become(connection, login)
+            if self.settings is not None:
+                for setting in self.settings:
+                    if "_timeout'" not in setting:
+                        _execute(connection, setting)
+                _become(connection, login)
+            connection.pgconn.notice_handler = self._notice
+            for statement in self._prepared:
+                _execute(connection, statement)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _notice(self, result: PGresult) -> None:
