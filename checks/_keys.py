@@ -67,8 +67,7 @@ def _open(subject: Subject) -> frozenset[tuple[int, int]]:
 
 
 def names(relation: Relation, numbers: Iterable[int]) -> tuple[str, ...]:
-    found = [relation.column_number(number) for number in numbers]
-    return tuple([column.name for column in found if column is not None])
+    return tuple([column.name for number in numbers if (column := relation.column_number(number)) is not None])
 
 
 def key_of(subject: Subject, relation: Relation) -> str | None:
@@ -84,7 +83,7 @@ def keyed(subject: Subject, oid: int) -> bool:
 
 
 def foreign_keys(subject: Subject, relation: Relation) -> tuple[Constraint, ...]:
-    return tuple(one for one in subject.catalog.constraints_of(relation.oid) if one.kind == "foreign key")
+    return subject.catalog.foreign_keys_of(relation.oid)
 
 
 @kept

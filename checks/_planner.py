@@ -118,11 +118,9 @@ def indexed(catalog: Catalog, relation: Relation, column: str) -> bool:
     found = relation.column(column)
     if found is None:
         return False
-    if any(
-        one.columns[:1] == (found.number,) and usable(one.valid, one.predicate)
-        for one in catalog.indexes_of(relation.oid)
-    ):
-        return True
+    for one in catalog.indexes_of(relation.oid):
+        if one.columns[:1] == (found.number,) and usable(one.valid, one.predicate):
+            return True
     _, _, listing = (relation.partition_key or "").partition(" (")
     if listing and listing.removesuffix(")").split(",")[0].strip() == quote(column):
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -24,6 +24,7 @@ from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 
 Side = Literal["old", "new"]
+Tree = Literal["using", "check"]
 SIDES: dict[Command, tuple[Side, ...]] = {
     "SELECT": ("old",),
     "INSERT": ("new",),
@@ -101,8 +102,8 @@ class Reading:
         ties = tuple(
             [
                 (numbers[one.referenced], one.columns)
-                for one in catalog.constraints_of(own)
-                if one.kind == "foreign key" and one.referenced in numbers
+                for one in catalog.foreign_keys_of(own)
+                if one.referenced in numbers
             ]
         )
         return parts, self.look, tuple([self._foreign(oid) for oid in numbers]), ties, numbers.get(own)
@@ -253,6 +254,7 @@ def _uses(subject: Subject) -> Iterator[Use]:
     catalog, visibility = subject.catalog, subject.visibility
     shapes: dict[Hashable, Shape] = {}
     looks: dict[Hashable, int] = {}
+    plans: dict[tuple[int, frozenset[str], int], _Plan] = {}
     for oid in subject.tenancy.tenant_data():
         relation, classified = catalog.relation(oid), subject.tenancy.of(oid)
         if not relation.holds_rows or not relation.rls_enabled:
@@ -260,25 +262,69 @@ def _uses(subject: Subject) -> Iterator[Use]:
         principals = frozenset(subject.tenancy.principal_columns.get(oid, ()))
         parties = _parties(subject, relation, classified)
         look = looks.setdefault(_look(subject, relation, classified, principals), len(looks))
+        policies = catalog.policies_of(oid)
+        kinds = tuple(
+            [
+                (one.command, one.roles, one.permissive, one.using_tree is None, one.check_tree is None)
+                for one in policies
+            ]
+        )
+        alike = looks.setdefault(kinds, len(looks))
         for role in subject.tenancy.roles:
             place = Place(catalog, visibility, relation, classified, role.oid, principals, parties)
-            readings: dict[tuple[int, ...], Reading] = {}
-            applied: dict[tuple[int, ...], tuple[tuple[Policy, Reading], ...]] = {}
-            allowed = visibility.allowed(role.oid, relation)
-            for command in COMMANDS:
-                if command in allowed:
-                    policies = visibility.policies(role.oid, relation, command)
-                    for side in SIDES[command]:
-                        trees = _trees(policies, side)
-                        if trees not in applied:
-                            applied[trees] = tuple(_applied(subject, policies, side, place, look, readings, shapes))
-                        for policy, reading in applied[trees]:
-                            yield Use(relation, classified, role, command, side, policy, place, reading)
+            met = role.oid, visibility.allowed(role.oid, relation), alike
+            plan = plans.get(met)
+            if plan is None:
+                plan = plans[met] = _plan(subject, role, relation, policies)
+            readings = [_reading(subject, policies, parts, place, look, shapes) for parts in plan.readings]
+            for command, side, position, number in plan.steps:
+                yield Use(relation, classified, role, command, side, policies[position], place, readings[number])
 
 
-def _trees(policies: Iterable[Policy], side: Side) -> tuple[int, ...]:
-    """Which tree of each policy counts for this side: all that decides what is read."""
-    return tuple([one.oid if side == "new" and one.check_tree else -one.oid for one in policies])
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a role meets the policies of a relation: the same wherever policies differ in their expressions only."""
+
+    readings: tuple[tuple[tuple[int, Tree], ...], ...]
+    """Positions of policies, each with the expression that counts: a permissive one and the restrictive ones."""
+    steps: tuple[tuple[Command, Side, int, int], ...]
+    """With the position of the permissive policy and the number of the reading."""
+
+
+def _plan(subject: Subject, role: ApplicationRole, relation: Relation, policies: tuple[Policy, ...]) -> _Plan:
+    allowed = subject.visibility.allowed(role.oid, relation)
+    positions = {one.oid: position for position, one in enumerate(policies)}
+    readings: dict[tuple[tuple[int, Tree], ...], int] = {}
+    steps: list[tuple[Command, Side, int, int]] = []
+    for command in COMMANDS:
+        if command not in allowed:
+            continue
+        applied = subject.visibility.policies(role.oid, relation, command)
+        for side in SIDES[command]:
+            trees = [(one, (positions[one.oid], tree)) for one in applied if (tree := _tree(one, side)) is not None]
+            beside = [part for one, part in trees if not one.permissive]
+            for policy, part in trees:
+                if policy.permissive:
+                    number = readings.setdefault((part, *beside), len(readings))
+                    steps.append((command, side, part[0], number))
+    return _Plan(tuple(readings), tuple(steps))
+
+
+def _tree(policy: Policy, side: Side) -> Tree | None:
+    """New rows are held against WITH CHECK, or against USING where there is none."""
+    if side == "new" and policy.check_tree is not None:
+        return "check"
+    return "using" if policy.using_tree is not None else None
+
+
+def _reading(
+    subject: Subject, policies: tuple[Policy, ...], parts: tuple[tuple[int, Tree], ...], place: Place, look: int,
+    shapes: dict[Hashable, Shape],
+) -> Reading:  # fmt: skip
+    """A permissive policy, read with the restrictive ones; commands share it."""
+    found = [policy_predicate(subject.catalog, policies[position], tree) for position, tree in parts]
+    predicates = tuple([one for one in found if one is not None])
+    return Reading(predicates[0] if len(predicates) == 1 else e.And(predicates), place, look, shapes)
 
 
 def _parties(subject: Subject, relation: Relation, classified: Classified) -> frozenset[str]:
@@ -287,9 +333,8 @@ def _parties(subject: Subject, relation: Relation, classified: Classified) -> fr
         return frozenset()
     found = {
         column.name
-        for constraint in subject.catalog.constraints_of(relation.oid)
-        if constraint.kind == "foreign key"
-        and constraint.referenced == subject.tenancy.registry
+        for constraint in subject.catalog.foreign_keys_of(relation.oid)
+        if constraint.referenced == subject.tenancy.registry
         and len(constraint.columns) == 1
         and (column := relation.column_number(constraint.columns[0])) is not None
     }
@@ -331,34 +376,6 @@ def _look(subject: Subject, relation: Relation, classified: Classified, principa
     )
     path = classified.path[0].columns if classified.path else None
     return classified.key, path, classified.kind, principals, columns, constraints, indexes
-
-
-def _applied(
-    subject: Subject,
-    policies: tuple[Policy, ...],
-    side: Side,
-    place: Place,
-    look: int,
-    readings: dict[tuple[int, ...], Reading],
-    shapes: dict[Hashable, Shape],
-) -> Iterator[tuple[Policy, Reading]]:
-    """Permissive policies, each read with the restrictive ones; ``readings`` are shared by commands."""
-    restrictive = [one for one in policies if not one.permissive]
-    for policy in policies:
-        own = _predicate(subject, policy, side) if policy.permissive else None
-        if own is None:
-            continue
-        trees = _trees((policy, *restrictive), side)
-        if trees not in readings:
-            beside = [found for one in restrictive if (found := _predicate(subject, one, side)) is not None]
-            readings[trees] = Reading(e.And((own, *beside)) if beside else own, place, look, shapes)
-        yield policy, readings[trees]
-
-
-def _predicate(subject: Subject, policy: Policy, side: Side) -> Expression | None:
-    """New rows are held against WITH CHECK, or against USING where there is none."""
-    check = policy_predicate(subject.catalog, policy, "check") if side == "new" else None
-    return check if check is not None else policy_predicate(subject.catalog, policy, "using")
 
 
 def same_condition(policy: Policy) -> bool:

@@ -49,8 +49,9 @@ def tied(subject: Subject, constraint: Constraint) -> bool:
     """Whether the foreign key itself holds both ends to one tenant."""
     child, parent = subject.catalog.relation(constraint.relation), subject.catalog.relation(constraint.referenced)
     both = set(pairs(subject, constraint))
+    own = {name for name, _ in both}
     for ours in anchors(subject, child):
-        for other in anchors(subject, parent):
+        for other in anchors(subject, parent) if own.issuperset(ours) else ():
             means = {meaning: name for name, meaning in other.items()}
             wanted = {(name, means[meaning]) for name, meaning in ours.items() if meaning in means}
             if wanted and len(wanted) == len(ours) == len(other) and wanted <= both:

@@ -54,16 +54,19 @@ def _filters(subject: Subject) -> Iterator[Filter]:
         relation = catalog.relation(oid)
         if not relation.holds_rows or not relation.rls_enabled:
             continue
-        met: dict[int, list[ApplicationRole]] = {}
+        met: dict[int, dict[int, ApplicationRole]] = {}
         for role in subject.tenancy.roles:
-            if visibility.exempt(role.oid, relation) is None:
-                held = [one for one in COMMANDS if one != "INSERT" and visibility.may(role.oid, relation, one)]
-                for number in {p.oid: p for one in held for p in visibility.policies(role.oid, relation, one)}:
-                    met.setdefault(number, []).append(role)
+            if visibility.exempt(role.oid, relation) is not None:
+                continue
+            allowed = visibility.allowed(role.oid, relation)
+            for command in COMMANDS:
+                if command != "INSERT" and command in allowed:
+                    for policy in visibility.policies(role.oid, relation, command):
+                        met.setdefault(policy.oid, {})[role.oid] = role
         for policy in catalog.policies_of(oid):
             predicate = policy_predicate(catalog, policy, "using")
             if policy.oid in met and predicate is not None:
-                yield Filter(relation, subject.tenancy.of(oid), policy, predicate, tuple(met[policy.oid]))
+                yield Filter(relation, subject.tenancy.of(oid), policy, predicate, tuple(met[policy.oid].values()))
 
 
 @kept

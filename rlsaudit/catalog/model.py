@@ -565,6 +565,10 @@ class Catalog:
     def constraints_of(self, relation: int) -> tuple[Constraint, ...]:
         return self._constraints.get(relation, ())
 
+    def foreign_keys_of(self, relation: int) -> tuple[Constraint, ...]:
+        """Foreign keys of the relation."""
+        return self._foreign_keys.get(relation, ())
+
     def references_to(self, relation: int) -> tuple[Constraint, ...]:
         """Foreign keys of any relation that refer to this one."""
         return self._references.get(relation, ())
@@ -610,6 +614,10 @@ class Catalog:
     @cached_property
     def _constraints(self) -> dict[int, tuple[Constraint, ...]]:
         return _group(self.constraints, lambda constraint: constraint.relation)
+
+    @cached_property
+    def _foreign_keys(self) -> dict[int, tuple[Constraint, ...]]:
+        return _group((c for c in self.constraints if c.kind == "foreign key"), lambda constraint: constraint.relation)
 
     @cached_property
     def _references(self) -> dict[int, tuple[Constraint, ...]]:

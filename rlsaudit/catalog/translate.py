@@ -48,6 +48,8 @@ class Translator:
     shapes: dict[Hashable, tuple[tuple[int, ...], Expression]] = field(default_factory=dict)
     looks: dict[int, int] = field(default_factory=dict)
     alike: dict[Hashable, int] = field(default_factory=dict)
+    models: dict[Expression, Expression] = field(default_factory=dict)
+    """Equal ones of several shapes are one object, which is quick to compare."""
 
     def __post_init__(self) -> None:
         self.types = TypeNames(self.catalog)
@@ -70,7 +72,8 @@ class Translator:
         shape = (_ALIAS.sub(":aliasname", masked), tuple(self._columns(oid) for oid in numbers))
         known = self.shapes.get(shape)
         if known is None:
-            known = (tuple(numbers), self._read(tree, relation))
+            found = self._read(tree, relation)
+            known = (tuple(numbers), self.models.setdefault(found, found))
             inlined = (part.inlined for part in e.walk(known[1]) if isinstance(part, e.Call) and part.inlined)
             # A function reads the same relations wherever it is called.
             if all(e.subquery_relations(body).isdisjoint(numbers) for body in inlined):

@@ -8,11 +8,11 @@ has_table_privilege and its family.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from typing import TypeAlias
 
-from rlsaudit.catalog.model import PUBLIC, Catalog, Command, Function, GrantTarget, Policy, Relation, Role
+from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Command, Function, GrantTarget, Policy, Relation, Role
 
 _TABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
 _SEQUENCE = frozenset({"SELECT", "UPDATE", "USAGE"})
@@ -48,12 +48,14 @@ class Visibility:
         self._privileges: dict[tuple[int, int], frozenset[str]] = {}
         self._everywhere: dict[int, frozenset[str]] = {}
         self._granted: dict[tuple[int, int], frozenset[str]] = {}
-        self._applicable: dict[tuple[int, int, str], tuple[Policy, ...]] = {}
+        self._applicable: dict[tuple[int, int], dict[Command, tuple[Policy, ...]]] = {}
+        self._policy_kinds: dict[int, int] = {}
+        self._positions: dict[tuple[int, int], dict[Command, list[int]]] = {}
         self._on_columns: dict[tuple[int, int, str], frozenset[int]] = {}
         self._columns: dict[tuple[tuple[int, int], ...], Mapping[int, Acl]] = {}
         self._allowed: dict[tuple[int, int], frozenset[str]] = {}
         self._kinds: dict[int, int] = {}
-        self._numbers: dict[tuple[bool, int, int], int] = {}
+        self._numbers: dict[Hashable, int] = {}
         self._acls: dict[tuple[tuple[int, str], ...], Acl] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._in_schema: dict[tuple[int, str], frozenset[str]] = {}
@@ -177,16 +179,27 @@ class Visibility:
 
     def policies(self, role: int, relation: Relation, command: Command) -> tuple[Policy, ...]:
         """Policies that apply to ``role`` for ``command`` (ALL included), permissive and restrictive."""
-        key = (role, relation.oid, command)
+        key = (role, relation.oid)
         found = self._applicable.get(key)
         if found is None:
+            found = self._applicable[key] = self._by_command(role, relation.oid)
+        return found[command]
+
+    def _by_command(self, role: int, relation: int) -> dict[Command, tuple[Policy, ...]]:
+        """The same choice wherever policies are alike in command and roles: a catalog has few kinds of these."""
+        policies = self.catalog.policies_of(relation)
+        kinds = self._policy_kinds.get(relation)
+        if kinds is None:
+            given = tuple([(one.command, one.roles) for one in policies])
+            kinds = self._policy_kinds[relation] = self._numbers.setdefault(given, len(self._numbers))
+        positions = self._positions.get((role, kinds))
+        if positions is None:
             held = self.inherits(role)
-            found = self._applicable[key] = tuple(
-                policy
-                for policy in self.catalog.policies_of(relation.oid)
-                if policy.command in ("ALL", command) and (PUBLIC in policy.roles or not held.isdisjoint(policy.roles))
-            )
-        return found
+            mine = [n for n, one in enumerate(policies) if PUBLIC in one.roles or not held.isdisjoint(one.roles)]
+            positions = self._positions[role, kinds] = {
+                command: [n for n in mine if policies[n].command in ("ALL", command)] for command in COMMANDS
+            }
+        return {command: tuple([policies[n] for n in applied]) for command, applied in positions.items()}
 
     def _superuser(self, role: int) -> bool:
         attributes = self._roles.get(role)

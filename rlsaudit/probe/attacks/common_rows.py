@@ -172,7 +172,7 @@ def _referred(catalog: Catalog, relation: Relation) -> set[int]:
     found: set[int] = set()
     queue = [relation.oid]
     while queue:
-        near = {one.referenced for one in catalog.constraints_of(queue.pop()) if one.kind == "foreign key"} - found
+        near = {one.referenced for one in catalog.foreign_keys_of(queue.pop())} - found
         found |= near
         queue += near
     return found

@@ -84,9 +84,7 @@ def _pools(
     found: dict[str, tuple[str | None, ...]] = {}
     texts = [text for p in arena.catalog.policies_of(on.relation.oid) for text in (p.using, p.check) if text]
     mined = tuple(dict.fromkeys(value for text in texts for value in values.mine(text)))
-    constrained = {
-        n for c in arena.catalog.constraints_of(on.relation.oid) if c.kind == "foreign key" for n in c.columns
-    }
+    constrained = {n for c in arena.catalog.foreign_keys_of(on.relation.oid) for n in c.columns}
     users = arena.tenancy.principal_columns.get(on.relation.oid, ())
     for column in on.relation.columns:
         fixed = column.name in (on.tenant_key, *on.key, *users) or column.number in constrained or column.generated

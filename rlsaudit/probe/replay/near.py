@@ -21,7 +21,7 @@ class Near:
     def relations(self, leak: Leak) -> Set[int]:
         relations, functions = {leak.relation, leak.changed}, {leak.function}
         if leak.world:  # what a foreign key tells
-            keys = (one for one in self._catalog.constraints_of(leak.relation) if one.kind == "foreign key")
+            keys = self._catalog.foreign_keys_of(leak.relation)
             relations |= {one.referenced for one in keys}
             relations |= {one.relation for one in self._catalog.references_to(leak.relation)}
         known, called = set[int](), set[int]()

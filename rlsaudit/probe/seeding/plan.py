@@ -147,7 +147,7 @@ def leaves(catalog: Catalog, root: Relation) -> Iterator[Relation]:
 
 
 def foreign_keys(catalog: Catalog, relation: Relation) -> tuple[Constraint, ...]:
-    return tuple(c for c in catalog.constraints_of(relation.oid) if c.kind == "foreign key")
+    return catalog.foreign_keys_of(relation.oid)
 
 
 def nullable(relation: Relation, constraint: Constraint) -> bool:
