@@ -4,10 +4,10 @@
 
 Each table has 12 columns, two policies, three indexes, a foreign key, a CHECK and grants to two roles; every
 tenth has a view.  One of the policies looks into another table, a hard case; with ``--ordinary`` none does.
-``raw`` is the time of the queries alone (fetchall, rows thrown away) in the same run, without the garbage collector as
-the audit is; ``audit`` is load, inference and every check, and must stay under 2.5 times that.  Times are processor time, of this program and of the server's process
-that answers it, and the median of some turns, so that other work on the machine hardly tells.  ``peak`` is the most
-memory that the program had.
+``raw`` is the time of the queries alone (fetchall, rows thrown away) in the same run, like the audit without the garbage
+collector; ``audit`` is load, inference and every check, and must stay under 2.5 times that.  Times are processor time,
+of this program and of the server's process that answers it, and the median of some turns, so that other work on the
+machine hardly tells.  ``peak`` is the most memory that the program had.
 """
 
 from __future__ import annotations
