@@ -25,6 +25,7 @@ from rlsaudit.probe.detector import unguarded
 from rlsaudit.probe.ground import oracle
 from rlsaudit.probe.ground.digest import DIGEST, release
 from rlsaudit.probe.ground.leak import Leak, Tried, shortest
+from rlsaudit.probe.ground.lost import lost
 from rlsaudit.probe.ground.session import Transcript
 from rlsaudit.probe.judging import judge, partial
 from rlsaudit.probe.judging.findings import as_finding
@@ -62,7 +63,8 @@ class _Seen:
 def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, progress: Progress) -> ProbeResult:
     """Attack the database behind ``connection``, a superuser's session in a transaction that the caller rolls back.
 
-    Raises NotTrustworthy when the rows of the tenants cannot be made, or the transaction is lost.
+    When the server goes away during the attack, the result says what was found until then.  Raises NotTrustworthy when
+    the rows of the tenants cannot be made, or the transaction ends while its connection does not.
     """
     if tenancy.context.login:
         raise NotTrustworthy(
@@ -90,9 +92,10 @@ def probe_in_place(connection: Connection, catalog: Catalog, tenancy: Tenancy, p
         told = worth_telling(catalog, shortest(seen.leaks))
         confirmed = [(one, _again(connection, arena, one.leak)) for one in told]
     except (KeyboardInterrupt, NotTrustworthy, psycopg.Error) as error:
-        if not interrupt.ends(error):
+        signalled, said = interrupt.ends(error), lost(error)
+        if not (signalled or said):
             raise
-        return _interrupted(arena, seen)
+        return _interrupted(arena, seen, "" if signalled else said)
     finally:
         interrupt.remember()
     cells = judge.cells(arena, tenancy.roles, seen.tried, detected.sensitive, shortest(seen.leaks))
@@ -237,7 +240,8 @@ def _uncalled(arena: Arena) -> Iterator[Cell]:
                     yield Cell(function.signature, role.name, "EXECUTE", "not covered", 0, _NO_CALL)
 
 
-def _interrupted(arena: Arena, seen: _Seen) -> ProbeResult:
+def _interrupted(arena: Arena, seen: _Seen, said: str) -> ProbeResult:
+    """What was found until a signal came, or the connection was lost."""
     roles: Sequence[ApplicationRole] = arena.tenancy.roles
     found = partial.leaks(arena, roles, seen.tried, seen.leaks)
     cells = partial.cells(arena, arena.tenancy.roles, seen.tried, found)
@@ -246,5 +250,5 @@ def _interrupted(arena: Arena, seen: _Seen) -> ProbeResult:
     properties = partial.properties(_properties(arena, seen))
     return ProbeResult(
         cells, findings, properties, (NOT_TRIED,), "", seen.statements, 0, len(arena.world.tenants), False,
-        interrupted=True, not_tried=(NOT_TRIED,),
+        interrupted=True, not_tried=(NOT_TRIED,), lost=said,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import pq, sql
 
-from rlsaudit.errors import NotTrustworthy
+from rlsaudit.errors import NotTrustworthy, ServerLost
 from rlsaudit.probe.ground.session import Session, Transcript
 from rlsaudit.probe.ground.statement_text import text
 from rlsaudit.probe.ground.wire import exchange
@@ -56,13 +56,10 @@ class Guest(Session):
         pgconn.notice_handler = self._notice
         self._notices.clear()
         replies = exchange(pgconn, [*first, *statements])
-        if (
-            pgconn.status == pq.ConnStatus.BAD
-            or len(replies) < len(first)
-            or any(one.sqlstate for one in replies[: len(first)])
-        ):
-            said = replies[-1].error if replies else "no answer"
-            raise NotTrustworthy(f"the one transaction on the target is lost: {' '.join(said.split())}")
+        gone = pgconn.status == pq.ConnStatus.BAD
+        if gone or len(replies) < len(first) or any(one.sqlstate for one in replies[: len(first)]):
+            said = " ".join((replies[-1].error if replies else "").split()) or "no answer"
+            raise (ServerLost if gone else NotTrustworthy)(f"the one transaction on the target is lost: {said}")
         own = tuple(replies[len(first) :])
         self.patience.note(own)
         if self.heard is not None:

@@ -209,6 +209,24 @@ def test_a_crash_that_empties_tables_is_no_leak(target, tmp_path, environment, s
     assert databases(target) == []
 
 
+@pytest.mark.slow
+def test_a_target_that_is_restarted_in_place_leaves_what_was_found(target, tmp_path, environment, leaky) -> None:
+    rows = "SELECT count(*) FROM notes"
+    with target.connect("target") as connection:
+        connection.execute((leaky.read_text() + MORE).encode())
+        connection.execute("INSERT INTO notes VALUES (1, 1, 'kept')")
+    source = target.conninfo("target")
+    with scanning("attacking as", tmp_path, environment, source, "--in-place", "--yes") as process:
+        restart(target)
+        assert "the run ended early" in ended(process)
+    assert process.returncode == 3
+    found = evidence(tmp_path)
+    partly(found, leaks=False)
+    assert "lost: )" not in found["reasons"][0]
+    with target.connect("target") as connection:
+        assert connection.execute(rows).fetchone() == (1,)
+
+
 @pytest.mark.nightly
 def test_a_target_that_stays_away_leaves_a_report_that_names_what_is_left(target, tmp_path, environment, leaky) -> None:
     with target.connect("target") as connection:
