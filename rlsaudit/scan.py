@@ -86,7 +86,7 @@ def scan_again(opened: Opened, options: Options, progress: Progress) -> Scanned:
     with without_collecting():
         with server.connect(DATABASE) as connection:
             catalog = load_catalog(connection)
-        tenancy = infer(catalog, declared)
+        tenancy = replace(infer(catalog, declared), unmet=opened.scratch_tenancy.unmet)
         again = Opened(catalog, tenancy, opened.notes, server, catalog, tenancy)
         audit = audited(again, options, progress, clock)
     return _examined(again, audit, options, progress, clock)

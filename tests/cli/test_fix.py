@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
+from click.testing import CliRunner
+
+from rlsaudit.cli import cli
 from rlsaudit.finding import Finding
 from rlsaudit.mend import Mended, Step, proposed, script
+from rlsaudit.tenancy import roles
 
 LEAKY = """
 CREATE ROLE f_app LOGIN;
@@ -33,6 +37,18 @@ def test_the_script_closes_what_was_found(rlsaudit, tmp_path) -> None:
     (tmp_path / "schema.sql").write_text(LEAKY + text)
     after = rlsaudit("scan", "schema.sql", "--role", "f_app", "--budget", "1")
     assert after.code == 0, after.output
+
+
+def test_roles_that_were_not_tested_are_gaps_after_the_fixes_too(sound, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(roles, "MOST", 1)
+    monkeypatch.setattr(roles, "KINDS", 1)
+    sound.write_text(sound.read_text() + "CREATE ROLE f_reader LOGIN; GRANT SELECT ON notes TO f_reader;")
+    done = CliRunner().invoke(cli, ["fix", str(sound), "--verify", "-q"], standalone_mode=False)
+    assert done.return_value == 1, done.output
+    monkeypatch.setattr(roles, "KINDS", 2)
+    done = CliRunner().invoke(cli, ["fix", str(sound), "--verify", "-q"], standalone_mode=False)
+    assert done.return_value == 0, done.output
 
 
 def test_without_verify_nothing_is_claimed(rlsaudit, tmp_path) -> None:
