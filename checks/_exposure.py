@@ -213,8 +213,7 @@ def _creates(subject: Subject, role: int) -> str:
 def _may_in_database(subject: Subject, role: int, privilege: str) -> bool:
     mine = subject.visibility.inherits(role) | {PUBLIC}
     return subject.catalog.server.database_owner in mine or any(
-        grant.target == "database" and grant.privilege == privilege and grant.grantee in mine
-        for grant in subject.catalog.grants
+        grant.privilege == privilege and grant.grantee in mine for grant in subject.catalog.grants_on("database")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
 from rlsaudit.checks._reading import bound, uses
 
@@ -88,9 +89,8 @@ def _grantee(subject: Subject, oid: int) -> str:
 @kept
 def _grants(subject: Subject) -> dict[int, list[Grant]]:
     found: dict[int, list[Grant]] = {}
-    for grant in subject.catalog.grants:
-        if grant.target in ("relation", "column"):
-            found.setdefault(grant.object, []).append(grant)
+    for grant in chain(subject.catalog.grants_on("relation"), subject.catalog.grants_on("column")):
+        found.setdefault(grant.object, []).append(grant)
     return found
 
 

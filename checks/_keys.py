@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal
 
 from rlsaudit.checks._reading import Use, uses, uses_of
@@ -41,18 +43,17 @@ def writers(subject: Subject, relation: Relation) -> tuple[Writer, ...]:
 
 @kept
 def _writers(subject: Subject) -> dict[int, tuple[Writer, ...]]:
-    collected: dict[tuple[int, int, str], list[Use]] = {}
-    for use in uses(subject):
-        if use.side == "new" and use.kinds:
-            collected.setdefault((use.relation.oid, use.role.oid, use.command), []).append(use)
     found: dict[int, list[Writer]] = {}
-    for (oid, role, command), group in collected.items():
-        if subject.visibility.exempt(role, group[0].relation) is not None:
+    # Uses stand in the order of relation, role and command.
+    for (oid, role, command), group in groupby(uses(subject), attrgetter("relation.oid", "role.oid", "command")):
+        if command not in ("INSERT", "UPDATE"):
             continue
-        columns = frozenset(subject.visibility.columns(role, group[0].relation, command))
-        if command in ("INSERT", "UPDATE"):
-            which: Literal["INSERT", "UPDATE"] = "INSERT" if command == "INSERT" else "UPDATE"
-            found.setdefault(oid, []).append(Writer(group[0].role, which, columns, tuple(group)))
+        met = tuple([use for use in group if use.side == "new" and use.kinds])
+        if not met or subject.visibility.exempt(role, met[0].relation) is not None:
+            continue
+        which: Literal["INSERT", "UPDATE"] = "INSERT" if command == "INSERT" else "UPDATE"
+        columns = frozenset(subject.visibility.columns(role, met[0].relation, which))
+        found.setdefault(oid, []).append(Writer(met[0].role, which, columns, met))
     return {oid: tuple(group) for oid, group in found.items()}
 
 

@@ -184,7 +184,6 @@ def fired_by(subject: Subject, trigger: Trigger) -> list[str]:
 def grantees(subject: Subject) -> dict[int, frozenset[int]]:
     """Who holds EXECUTE on each function."""
     held: dict[int, set[int]] = {}
-    for grant in subject.catalog.grants:
-        if grant.target == "function":
-            held.setdefault(grant.object, set()).add(grant.grantee)
+    for grant in subject.catalog.grants_on("function"):
+        held.setdefault(grant.object, set()).add(grant.grantee)
     return {oid: frozenset(roles) for oid, roles in held.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlsaudit.checks._fixes import several
+from rlsaudit.checks._guarded import guarded
 
 from rlsaudit.catalog.identifiers import quote
 from rlsaudit.catalog.model import PUBLIC, Relation, Role
@@ -57,10 +58,8 @@ def leave(subject: Subject, role: int, target: int) -> str:
 def owned_tables(subject: Subject) -> dict[int, list[Relation]]:
     """Relations with tenants' rows under row security, by owner."""
     found: dict[int, list[Relation]] = {}
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if relation.holds_rows and relation.rls_enabled:
-            found.setdefault(relation.owner, []).append(relation)
+    for relation in guarded(subject):
+        found.setdefault(relation.owner, []).append(relation)
     return found
 
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Literal
 
 from rlsaudit.checks._binding import Kind, Place, Reach, Reached, reach
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._narrow import narrow
 
 from rlsaudit.bulk import made_in_bulk
@@ -255,10 +256,8 @@ def _uses(subject: Subject) -> Iterator[Use]:
     shapes: dict[Hashable, Shape] = {}
     looks: dict[Hashable, int] = {}
     plans: dict[tuple[int, frozenset[str], int], _Plan] = {}
-    for oid in subject.tenancy.tenant_data():
-        relation, classified = catalog.relation(oid), subject.tenancy.of(oid)
-        if not relation.holds_rows or not relation.rls_enabled:
-            continue
+    for relation in guarded(subject):
+        oid, classified = relation.oid, subject.tenancy.of(relation.oid)
         principals = frozenset(subject.tenancy.principal_columns.get(oid, ()))
         parties = _parties(subject, relation, classified)
         look = looks.setdefault(_look(subject, relation, classified, principals), len(looks))

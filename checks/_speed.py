@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rlsaudit.checks._fixes import policy_name
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._planner import calls, looked_up
 
 from rlsaudit.catalog.expression import Call, Expression, model
@@ -50,10 +51,7 @@ def filters(subject: Subject) -> tuple[Filter, ...]:
 
 def _filters(subject: Subject) -> Iterator[Filter]:
     catalog, visibility = subject.catalog, subject.visibility
-    for oid in subject.tenancy.tenant_data():
-        relation = catalog.relation(oid)
-        if not relation.holds_rows or not relation.rls_enabled:
-            continue
+    for relation in guarded(subject):
         met: dict[int, dict[int, ApplicationRole]] = {}
         for role in subject.tenancy.roles:
             if visibility.exempt(role.oid, relation) is not None:
@@ -63,10 +61,12 @@ def _filters(subject: Subject) -> Iterator[Filter]:
                 if command != "INSERT" and command in allowed:
                     for policy in visibility.policies(role.oid, relation, command):
                         met.setdefault(policy.oid, {})[role.oid] = role
-        for policy in catalog.policies_of(oid):
+        for policy in catalog.policies_of(relation.oid):
             predicate = policy_predicate(catalog, policy, "using")
             if policy.oid in met and predicate is not None:
-                yield Filter(relation, subject.tenancy.of(oid), policy, predicate, tuple(met[policy.oid].values()))
+                yield Filter(
+                    relation, subject.tenancy.of(relation.oid), policy, predicate, tuple(met[policy.oid].values())
+                )
 
 
 @kept

@@ -42,7 +42,7 @@ _LOGGING = ("log_", "pgaudit.", "auto_explain.", "track_")
     ),
 )
 def parameter_grant(subject: Subject) -> Iterator[Hit]:
-    granted = [grant for grant in subject.catalog.grants if grant.target == "parameter"]
+    granted = subject.catalog.grants_on("parameter")
     groups: dict[tuple[str, str], tuple[list[Grant], list[str]]] = {}
     for role in application(subject) if granted else ():
         theirs = grantees(subject, role.oid)

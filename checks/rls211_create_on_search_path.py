@@ -84,7 +84,7 @@ def _schemas(path: str) -> list[str]:
 
 def _revoke(subject: Subject, schema: Schema, roles: list[int]) -> Iterator[str]:
     theirs = frozenset().union(*(reaches(subject, role) for role in roles)) | {PUBLIC}
-    for grant in subject.catalog.grants:
+    for grant in subject.catalog.grants_on("schema"):
         if (grant.target, grant.object, grant.privilege) == (
             "schema",
             schema.oid,

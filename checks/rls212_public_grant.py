@@ -1,9 +1,11 @@
 """Tenant tables that are granted to everybody."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._powers import tables
 
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Relation
@@ -29,14 +31,13 @@ from rlsaudit.check import Example, Hit, Subject, check
 )
 def public_grant(subject: Subject) -> Iterator[Hit]:
     held: dict[int, set[str]] = {}
-    for grant in subject.catalog.grants:
-        if grant.target in ("relation", "column") and grant.grantee == PUBLIC and grant.privilege in COMMANDS:
+    for grant in chain(subject.catalog.grants_on("relation"), subject.catalog.grants_on("column")):
+        if grant.grantee == PUBLIC and grant.privilege in COMMANDS:
             held.setdefault(grant.object, set()).add(grant.privilege)
     groups: dict[tuple[str, ...], list[Relation]] = {}
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if oid in held and relation.holds_rows and relation.rls_enabled:
-            groups.setdefault(in_order(held[oid]), []).append(relation)
+    for relation in guarded(subject):
+        if relation.oid in held:
+            groups.setdefault(in_order(held[relation.oid]), []).append(relation)
     for commands, where in groups.items():
         yield Hit(
             where[0].qualified,

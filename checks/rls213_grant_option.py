@@ -1,6 +1,7 @@
 """Privileges that the application may pass on."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed
@@ -30,8 +31,8 @@ from rlsaudit.tenancy.model import ApplicationRole
 )
 def grant_option(subject: Subject) -> Iterator[Hit]:
     given: dict[tuple[int, int], set[str]] = {}
-    for grant in subject.catalog.grants:
-        if grant.grantable and grant.target in ("relation", "column"):
+    for grant in chain(subject.catalog.grants_on("relation"), subject.catalog.grants_on("column")):
+        if grant.grantable:
             given.setdefault((grant.object, grant.grantee), set()).add(grant.privilege)
     for role in application(subject) if given else ():
         yield from _hits(subject, role, given)

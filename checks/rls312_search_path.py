@@ -79,8 +79,8 @@ def _temporary(subject: Subject) -> bool:
     """Whether an application role may make temporary tables."""
     held = {oid for role in _roles(subject) for oid in subject.visibility.inherits(role.oid)} | {0}
     return any(
-        grant.target == "database" and grant.privilege in ("TEMP", "TEMPORARY") and grant.grantee in held
-        for grant in subject.catalog.grants
+        grant.privilege in ("TEMP", "TEMPORARY") and grant.grantee in held
+        for grant in subject.catalog.grants_on("database")
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import several
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._stored import sessions_of, stored_at
 
 from rlsaudit.catalog.policies import settings_read
@@ -78,9 +79,8 @@ def _role(subject: Subject, value: str) -> tuple[Severity, str] | None:
     role = subject.catalog.role_named(value)
     if role is None:
         return None
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        why = subject.visibility.exempt(role.oid, relation) if relation.rls_enabled and relation.holds_rows else None
+    for relation in guarded(subject):
+        why = subject.visibility.exempt(role.oid, relation)
         if why is not None:
             return "high", f"begin as {value}, whom no policy of {relation.qualified} binds ({why})"
     return None

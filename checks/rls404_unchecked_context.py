@@ -199,8 +199,8 @@ def _revoke(subject: Subject, function: Function) -> str:
     catalog = subject.catalog
     grantees = {
         grant.grantee
-        for grant in catalog.grants
-        if grant.target == "function" and grant.object == function.oid and grant.grantee != function.owner
+        for grant in catalog.grants_on("function")
+        if grant.object == function.oid and grant.grantee != function.owner
     }
     names = ["PUBLIC" if oid == PUBLIC else quote(catalog.role_name(oid)) for oid in sorted(grantees)]
     return f"REVOKE EXECUTE ON {routine(function)} {function.signature} FROM {', '.join(names or ['PUBLIC'])};"

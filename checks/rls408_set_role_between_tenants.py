@@ -91,7 +91,7 @@ def _tenant_itself(subject: Subject, login: Role, tenants: list[int], where: _Pl
 
 def _peers(subject: Subject, login: int, tenant: int, places: _Places) -> bool:
     """Whether both hold their privileges on the relations alike: by a group of both, or each for itself."""
-    holders = {g.grantee for g in subject.catalog.grants if g.target == "relation" and g.object in places.relations}
+    holders = {g.grantee for g in subject.catalog.grants_on("relation") if g.object in places.relations}
     ours, theirs = ({m.role for m in subject.catalog.memberships if m.member == one} for one in (login, tenant))
     return bool(holders & ours & theirs) or {login, tenant} <= holders
 

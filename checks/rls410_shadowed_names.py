@@ -86,7 +86,7 @@ def _schemas(subject: Subject) -> dict[str, str]:
 
 @kept
 def _on_database(subject: Subject) -> tuple[Grant, ...]:
-    return tuple(grant for grant in subject.catalog.grants if grant.target == "database")
+    return subject.catalog.grants_on("database")
 
 
 def _may_on_database(subject: Subject, role: int, privilege: str) -> bool:

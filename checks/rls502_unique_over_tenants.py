@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import free_name
 from rlsaudit.checks._references import dependants, recreated
 from rlsaudit.checks._uniqueness import Unique, all_of, by_design, scope_columns, scoped, told
@@ -54,10 +55,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON domains TO app;
     ),
 )
 def unique_over_tenants(subject: Subject) -> Iterator[Hit]:
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if not relation.holds_rows or not relation.rls_enabled:
-            continue
+    for relation in guarded(subject):
         found: list[tuple[Unique, Severity, tuple[str, ...]]] = []
         for one in all_of(subject, relation):
             tells = None if scoped(subject, one) else told(subject, one)

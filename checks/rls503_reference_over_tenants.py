@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rlsaudit.checks._examples import TENANT
 from rlsaudit.checks._fixes import listed, several
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import foreign_keys, guess, keyed, names, read_by_all, writers
 from rlsaudit.checks._references import added, pairs, shared, target_key, tied, tied_elsewhere, verified
 
@@ -77,9 +78,8 @@ class _Relation:
 def reference_over_tenants(subject: Subject) -> Iterator[Hit]:
     # A schema whose foreign keys go by id alone has one cause, not one finding for each of its tables.
     alike: dict[tuple[Severity, str], list[_Relation]] = {}
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if not relation.holds_rows or not relation.rls_enabled or not keyed(subject, oid):
+    for relation in guarded(subject):
+        if not keyed(subject, relation.oid):
             continue
         found = [one for constraint in foreign_keys(subject, relation) for one in _loose(subject, relation, constraint)]
         if found:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import TENANT
 from rlsaudit.checks._fixes import listed
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import foreign_keys, key_of, names, writers
 
 from rlsaudit.catalog.model import Constraint, Relation
@@ -44,10 +45,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON articles TO app;
     ),
 )
 def key_emptied(subject: Subject) -> Iterator[Hit]:
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
+    for relation in guarded(subject):
         key = key_of(subject, relation)
-        if key is None or not relation.holds_rows or relation.is_partition or not relation.rls_enabled:
+        if key is None or relation.is_partition:
             continue
         found = [
             (one, *said)

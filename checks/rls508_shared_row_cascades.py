@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, revoke
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import foreign_keys, names
 
 from rlsaudit.catalog.model import Command, Constraint, Relation
@@ -46,9 +47,8 @@ ALTER TABLE invoices ADD currency char(3) REFERENCES currencies ON DELETE CASCAD
 def shared_row_cascades(subject: Subject) -> Iterator[Hit]:
     """One finding for each shared table."""
     reached: dict[int, list[Constraint]] = {}
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if not relation.holds_rows or not relation.rls_enabled or relation.is_partition:
+    for relation in guarded(subject):
+        if relation.is_partition:
             continue
         for constraint in foreign_keys(subject, relation):
             parent = subject.catalog.find_relation(constraint.referenced)

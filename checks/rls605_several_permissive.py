@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rlsaudit.checks._examples import SOUND, TENANT
 from rlsaudit.checks._fixes import in_order, listed, several
+from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._speed import only
 
 from rlsaudit.catalog.model import COMMANDS, Policy, Relation
@@ -58,10 +59,7 @@ class _Overlap:
 
 def _overlaps(subject: Subject) -> Iterator[_Overlap]:
     visibility = subject.visibility
-    for oid in subject.tenancy.tenant_data():
-        relation = subject.catalog.relation(oid)
-        if not relation.rls_enabled or not relation.holds_rows:
-            continue
+    for relation in guarded(subject):
         met: dict[int, Policy] = {}
         commands: set[str] = set()
         roles: list[str] = []

@@ -19,7 +19,7 @@ _RESERVED = frozenset(
 )
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1 << 18)
 def quote(name: str) -> str:
     """``name`` as an SQL identifier, quoted only where it must be (like ``quote_ident``)."""
     if _PLAIN.match(name) and name not in _RESERVED:

@@ -205,22 +205,28 @@ def _columns(cursor: Cursor, sequences: set[int]) -> dict[int, list[Column]]:
             drawn[target, number] = source
     columns: dict[int, list[Column]] = defaultdict(list)
     alike: dict[Row, Column] = {}
-    for relation, number, name, printed, type_oid, *rest, tree, default in _rows(cursor, queries.COLUMNS):
-        base, category, labels, checks = types[type_oid]
+    for row in _rows(cursor, queries.COLUMNS):
+        relation, number, default = row[0], row[1], row[-1]
         sequence = drawn.get((relation, number)) or drawn.get(default, 0)
-        fields = (number, name, printed, type_oid, base, category, *rest, labels, checks, tree, sequence)
+        fields = (*row[1:-1], sequence)
         column = alike.get(fields)
         if column is None:
-            column = alike[fields] = Column(*fields)
+            _, _, name, printed, type_oid, not_null, text, identity, generated, tree, _ = row
+            base, category, labels, checks = types[type_oid]
+            column = alike[fields] = Column(
+                number, name, printed, type_oid, base, category, not_null, text, identity, generated, labels, checks,
+                tree, sequence,
+            )  # fmt: skip
         columns[relation].append(column)
     return columns
 
 
 def _constraint(row: Row) -> Constraint:
-    columns, referenced_columns, on_update, on_delete = row[4], row[8], row[9], row[10]
-    actions = (_ACTION.get(on_update, ""), _ACTION.get(on_delete, ""))
-    fields = (*row[:4], _tuple(columns), *row[5:8], _tuple(referenced_columns), *actions, *row[11:])
-    return Constraint(*fields)
+    oid, name, relation, kind, columns, definition, expression, referenced, theirs, on_update, on_delete, *rest = row
+    return Constraint(
+        oid, name, relation, kind, _tuple(columns), definition, expression, referenced, _tuple(theirs),
+        _ACTION.get(on_update, ""), _ACTION.get(on_delete, ""), *rest,
+    )  # fmt: skip
 
 
 def _index(row: Row) -> Index:

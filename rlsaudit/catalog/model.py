@@ -559,6 +559,10 @@ class Catalog:
         """The user-defined function with this OID; None for a built-in."""
         return self._functions.get(oid)
 
+    def grants_on(self, target: GrantTarget) -> tuple[Grant, ...]:
+        """Those on objects of one kind."""
+        return self._grants.get(target, ())
+
     def policies_of(self, relation: int) -> tuple[Policy, ...]:
         return self._policies.get(relation, ())
 
@@ -606,6 +610,10 @@ class Catalog:
     @cached_property
     def _functions(self) -> dict[int, Function]:
         return {function.oid: function for function in self.functions}
+
+    @cached_property
+    def _grants(self) -> dict[GrantTarget, tuple[Grant, ...]]:
+        return _group(self.grants, lambda grant: grant.target)
 
     @cached_property
     def _policies(self) -> dict[int, tuple[Policy, ...]]:

@@ -291,18 +291,16 @@ class Visibility:
     def _grants(self, target: GrantTarget) -> Mapping[int, Acl]:
         """Object → its ACL."""
         found: dict[int, list[tuple[int, str]]] = defaultdict(list)
-        for grant in self.catalog.grants:
-            if grant.target == target:
-                found[grant.object].append((grant.grantee, grant.privilege))
+        for grant in self.catalog.grants_on(target):
+            found[grant.object].append((grant.grantee, grant.privilege))
         return {oid: self._acl(tuple(entries)) for oid, entries in found.items()}
 
     @cached_property
     def _column_grants(self) -> Mapping[int, Mapping[int, Acl]]:
         """Relation → column number → its ACL."""
         found: dict[int, dict[int, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
-        for grant in self.catalog.grants:
-            if grant.target == "column":
-                found[grant.object][grant.column].append((grant.grantee, grant.privilege))
+        for grant in self.catalog.grants_on("column"):
+            found[grant.object][grant.column].append((grant.grantee, grant.privilege))
         return {
             oid: self._alike(tuple([(number, self._acl(tuple(entries))) for number, entries in columns.items()]))
             for oid, columns in found.items()

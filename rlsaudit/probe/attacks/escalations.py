@@ -122,7 +122,7 @@ def _without_triggers(arena: Arena, role: int, tenant: Tenant) -> Iterator[Progr
     """``session_replication_role = replica`` switches triggers and foreign keys off, where setting it was granted."""
     held = arena.visibility.inherits(role) | {PUBLIC}
     granted = {
-        g.parameter.lower() for g in arena.catalog.grants if g.target == "parameter" and g.grantee in held and g.privilege == "SET"
+        g.parameter.lower() for g in arena.catalog.grants_on("parameter") if g.grantee in held and g.privilege == "SET"
     }  # fmt: skip
     if _REPLICA not in granted:
         return

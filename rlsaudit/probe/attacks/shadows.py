@@ -43,9 +43,7 @@ def shadows(arena: Arena, role: int, tenant: Tenant) -> Iterator[Program]:
 
 def _may_make_temporary(arena: Arena, role: int) -> bool:
     held = arena.visibility.inherits(role) | {PUBLIC}
-    return any(
-        g.target == "database" and g.privilege == "TEMPORARY" and g.grantee in held for g in arena.catalog.grants
-    )
+    return any(g.privilege == "TEMPORARY" and g.grantee in held for g in arena.catalog.grants_on("database"))
 
 
 def _finds_temporary_first(function: Function) -> bool:

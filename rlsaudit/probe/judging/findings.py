@@ -228,8 +228,8 @@ def _revoke(catalog: Catalog, told: Told) -> str:
     lines = []
     for relation in (catalog.relation(oid) for oid in (told.leak.relation, *told.siblings)):
         from_ = sorted(
-            {g.grantee for g in catalog.grants
-             if g.target == "relation" and g.object == relation.oid and g.privilege == "TRUNCATE"
+            {g.grantee for g in catalog.grants_on("relation")
+             if g.object == relation.oid and g.privilege == "TRUNCATE"
              and g.grantee in held and g.grantee != relation.owner}
         )  # fmt: skip
         whom = [sql.SQL("PUBLIC") if oid == PUBLIC else sql.Identifier(catalog.role_name(oid)) for oid in from_]

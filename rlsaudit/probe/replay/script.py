@@ -302,8 +302,8 @@ def schema_script(dump: str, catalog: Catalog) -> str:
         )
     parts += [
         text(sql.SQL("GRANT SET ON PARAMETER {} TO {};").format(sql.Identifier(g.parameter), sql.Identifier(catalog.role_name(g.grantee))))
-        for g in catalog.grants
-        if g.target == "parameter" and g.privilege == "SET" and catalog.role_named(catalog.role_name(g.grantee)) in roles
+        for g in catalog.grants_on("parameter")
+        if g.privilege == "SET" and catalog.role_named(catalog.role_name(g.grantee)) in roles
     ]  # fmt: skip
     return "\n".join((*parts, "SET check_function_bodies = off;", dump))
 
