@@ -11,6 +11,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGresult
 
 from rlsaudit import interrupt
+from rlsaudit.bulk import made_in_bulk
 
 _DONE = int(pq.ExecStatus.COMMAND_OK)
 
@@ -19,6 +20,7 @@ _RAISE = b"exec_stmt_raise"
 """The server's routine that runs RAISE (src/pl/plpgsql/src/pl_exec.c)."""
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What one statement gave: cells as the server's text, the command tag, or the error."""
@@ -40,6 +42,7 @@ class Reply:
         return int(last) if last.isdigit() else 0
 
 
+@made_in_bulk
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """Replies to the statements of one message, in order (those after an error are missing), and the notices."""
