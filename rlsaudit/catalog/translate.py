@@ -79,7 +79,7 @@ class Translator:
             if all(e.subquery_relations(body).isdisjoint(numbers) for body in inlined):
                 self.shapes[shape] = known
         others = {old: new for old, new in zip(known[0], numbers, strict=True) if old != new}
-        return e.copied(known[1], others) if others and len(numbers) > 1 else known[1]
+        return e.copied(known[1], others) if others else known[1]
 
     def _columns(self, oid: int) -> Hashable:
         """What translation looks at in a relation; equal ones are one object, which is quick to compare."""

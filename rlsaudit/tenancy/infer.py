@@ -63,7 +63,8 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     visibility = visibility_of(catalog)
     reading = read(catalog)
     keys = find_keys(catalog, reading, declared.keys)
-    roles, unmet, notes = application_roles(catalog, visibility, keys.columns, declared.roles, declared.services)
+    chosen = application_roles(catalog, visibility, keys.columns, declared.roles, declared.services)
+    roles, unmet, notes = chosen.roles, chosen.unmet, (*chosen.counted, *chosen.omitted)
     role_oids = tuple(role.oid for role in roles)
     stored = session_rows(catalog, role_oids, visibility)
     known = _declared(catalog, declared.relations)
@@ -81,8 +82,9 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
         key_values = tuple(dict.fromkeys((*key_values, *lookalikes(catalog, key_type))))
     user_type = _user_type(catalog, reading, keys, classes)
     if context.login:
-        roles, existing, said = settle(catalog, visibility, keys, reading, context.login, roles)
-        key_values, notes = key_values or existing, (*notes, *said)
+        # One stands for the logins of all tenants, however many there are, and what is said of the others goes for all.
+        roles, existing, said = settle(catalog, visibility, keys, reading, context.login, (*roles, *unmet))
+        key_values, unmet, notes = key_values or existing, (), (*chosen.omitted, *said)
     return Tenancy(
         relations=classes,
         key_columns=keys.names,

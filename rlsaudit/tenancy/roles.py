@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from operator import itemgetter
 
 from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
@@ -23,19 +24,32 @@ _PROVIDER = re.compile(r"^(supabase|rds|aurora|cloudsql|azure|alloydb|neon|crunc
 """Roles of a hosting provider, who holds the server anyway."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which roles are tested, and what is to be said of the others."""
+
+    roles: tuple[ApplicationRole, ...]
+    unmet: tuple[ApplicationRole, ...] = ()
+    """One of each kind for which there was no room."""
+    counted: tuple[str, ...] = ()
+    """A note where there are more than are tested."""
+    omitted: tuple[str, ...] = ()
+    """A note on roles that are not the application's."""
+
+
 def application_roles(
     catalog: Catalog,
     visibility: Visibility,
     keyed: Iterable[int],
     declared: tuple[str, ...],
     services: frozenset[str] = frozenset(),
-) -> tuple[tuple[ApplicationRole, ...], tuple[ApplicationRole, ...], tuple[str, ...]]:
-    """(roles, one of each kind for which there was no room, notes).  ``keyed``: relations with a tenant key.
+) -> Chosen:
+    """The declared ones, or those found.  ``keyed``: relations with a tenant key.
 
     Raises UsageError for a declared role that is not there.
     """
     if declared:
-        return tuple(_named(catalog, name) for name in declared), (), ()
+        return Chosen(tuple(_named(catalog, name) for name in declared))
     relations = [catalog.relation(oid) for oid in keyed]
     alike = visibility.alike(relations)
     named = Counter(oid for policy in catalog.policies for oid in set(policy.roles))
@@ -77,26 +91,27 @@ def application_roles(
         return role.bypassrls, subject, visibility.becomes(role.oid) - {role.oid}, tables, columns, callable_
 
     ranked = _one_of_each_first(sorted(chosen, key=lambda pair: (-named[pair[0].oid], pair[0].name)), kind)
-    notes: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
     kinds = len({kind(role) for role, _ in ranked})
     most = max(MOST, min(kinds, KINDS))
     if len(ranked) > most:
         left = [role.name for role, _ in ranked[most:]]
         more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-        notes = (
+        counted = (
             f"{len(ranked)} application roles of {kinds} kind{'s' if kinds > 1 else ''} (by what they are granted and which"
             f" policies name them) were found and {most} tested, of different kinds first; name others with --role:"
             f" {', '.join(left[:_MOST_NAMED])}{more}",
         )
     passed = {oid for role, _ in chosen for oid in visibility.inherits(role.oid)}
-    omitted = [role.name for role, _ in candidates if role.oid not in passed]
-    if omitted:
-        notes += (
+    others = [role.name for role, _ in candidates if role.oid not in passed]
+    omitted: tuple[str, ...] = ()
+    if others:
+        omitted = (
             "These roles hold privileges on tenant data and were not tested, because they own the tables, bypass row security "
-            f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(omitted))}.",
+            f"or cannot be logged in as; name one with --role to test it: {', '.join(sorted(others))}.",
         )
     each = tuple(ApplicationRole(role.oid, role.name, why) for role, why in ranked)
-    return each[:most], each[most:kinds], notes
+    return Chosen(each[:most], each[most:kinds], counted, omitted)
 
 
 def _one_of_each_first(roles: Candidates, kind: Callable[[Role], Hashable]) -> Candidates:

@@ -36,7 +36,7 @@ from rlsaudit.catalog.names import meant
 from rlsaudit.catalog.policies import policy_predicate, settings_read
 
 ROLE = "current_user"
-_WORDS = re.compile(r'"([^"]+)"|(\w+)')
+_WORDS = re.compile(r"[\w$]+")
 _SEARCHES = frozenset(
     {"position", "strpos", "starts_with", "regexp_count", "regexp_like", "array_position", "array_positions"}
 )
@@ -136,20 +136,23 @@ def read(catalog: Catalog) -> Reading:
     nullable: set[tuple[int, str]] = set()
     sources: set[Source] = set()
     consulted: set[int] = set()
-    alike: dict[int, _Said] = {}
+    alike: dict[tuple[Expression, tuple[int, ...]], _Said] = {}
     for policy in catalog.policies:
         for which in ("using", "check"):
             expression = policy_predicate(catalog, policy, which)
             if expression is None:
                 continue
-            known = alike.get(id(model(expression)))
+            relations = relations_read(expression)
+            # A subquery may read the policy's own relation, which is then not to be told from others by its number.
+            own = tuple([place for place, oid in enumerate(relations) if oid == policy.relation])
+            known = alike.get((model(expression), own))
             if known is not None:
-                said = known.of(policy.relation, relations_read(expression))
+                said = known.of(policy.relation, relations)
             else:
                 said = _said(catalog, expression, policy.relation)
                 # What functions read is the same wherever they are called.
                 if not any(isinstance(part, Call) and part.user for part in walk(expression)):
-                    alike[id(model(expression))] = said
+                    alike[model(expression), own] = said
             uses.extend(said.uses)
             lookups.extend(said.lookups)
             nullable.update((policy.relation, name) for name in said.nullable)
@@ -246,7 +249,8 @@ def _in_source(catalog: Catalog, function: int, policy_relation: int) -> Iterato
 def _named(catalog: Catalog, function: Function) -> tuple[Relation, ...]:
     """Relations that the function's text names, of those that it depends on where that is recorded."""
     recorded = set(catalog.mentions("function", function.oid, "relation"))
-    words = (found for pair in _WORDS.findall(function.source) for found in pair if found)
+    # What stands between quotes may be a name or, where a string has one, anything but a name: both are looked at.
+    words = chain(_WORDS.findall(function.source), function.source.split('"'))
     names = dict.fromkeys(name for word in words for name in (word, word.lower()))
     named: dict[int, Relation] = {}
     for schemas in map(catalog.relations_named, names):

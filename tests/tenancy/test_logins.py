@@ -111,3 +111,17 @@ def test_personas_that_cannot_be_meant(tmp_path: Path, personas: str, said: str)
     (tmp_path / "rlsaudit.toml").write_text(personas, encoding="utf-8")
     with pytest.raises(UsageError, match=said):
         load(None, tmp_path)
+
+
+def test_many_tenants_with_a_login_and_a_policy_each(schema) -> None:
+    roles = " ".join(
+        f"CREATE ROLE cust_{n:02} LOGIN; GRANT SELECT, INSERT ON orders TO cust_{n:02};"
+        f"CREATE POLICY p{n} ON orders TO cust_{n:02} USING (owner = current_user);"
+        for n in range(30)
+    )
+    tenancy = schema(TABLE + roles).tenancy
+    assert len(tenancy.roles) == 1
+    assert tenancy.unmet == ()
+    assert not any("24 tested" in note for note in tenancy.notes)
+    (left,) = (note for note in tenancy.notes if "were not tested" in note)
+    assert "cust_29" in left
