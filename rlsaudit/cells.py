@@ -118,6 +118,10 @@ def _unprobed(pieces: Pieces) -> Iterator[Cell]:
                     yield Cell(relation.qualified, role.name, command, "not covered", 0, AUDIT_LIMIT)
 
 
+_KINDS = "there are more kinds of roles than are tested by themselves; name them with --role"
+_ALONE = "each tenant logs in as a role of its own, and it may do other things than the one that was tested; name it alone with --role"
+
+
 def _unmet(pieces: Pieces) -> Iterator[Cell]:
     """Where roles of kinds that were not tested may act: a cell of the first of them."""
     visibility, roles = visibility_of(pieces.catalog), pieces.tenancy.unmet
@@ -129,5 +133,5 @@ def _unmet(pieces: Pieces) -> Iterator[Cell]:
                 said = f"role {able[0]} was not tested" + (
                     f", nor were {len(able) - 1} of other kinds" * (len(able) > 1)
                 )
-                reason = f"{said}: there are more kinds of roles than are tested by themselves; name them with --role"
+                reason = f"{said}: {_ALONE if pieces.tenancy.context.login else _KINDS}"
                 yield Cell(relation.qualified, able[0], command, "not covered", 0, reason)

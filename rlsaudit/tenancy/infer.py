@@ -83,8 +83,9 @@ def infer(catalog: Catalog, declared: Declared | None = None) -> Tenancy:
     user_type = _user_type(catalog, reading, keys, classes)
     if context.login:
         # One stands for the logins of all tenants, however many there are, and what is said of the others goes for all.
-        roles, existing, said = settle(catalog, visibility, keys, reading, context.login, (*roles, *unmet))
-        key_values, unmet, notes = key_values or existing, (), (*chosen.omitted, *said)
+        settled = settle(catalog, visibility, keys, reading, context.login, (*roles, *unmet))
+        roles, unmet, key_values = settled.roles, settled.unmet, key_values or settled.keys
+        notes = (*chosen.omitted, *settled.notes)
     return Tenancy(
         relations=classes,
         key_columns=keys.names,

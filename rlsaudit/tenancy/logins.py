@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from rlsaudit.catalog.expression import (
     AnyArray,
@@ -21,7 +21,7 @@ from rlsaudit.catalog.expression import (
     children,
     walk,
 )
-from rlsaudit.catalog.model import COMMANDS, Catalog, Relation, Role
+from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation, Role
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy.keys import Keys, role_alone
 from rlsaudit.tenancy.model import ApplicationRole, Context, Persona
@@ -124,6 +124,19 @@ def _around(side: Expression) -> tuple[str, str] | None:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Which of the logins of tenants is tested, and what that says of the others."""
+
+    roles: tuple[ApplicationRole, ...]
+    """The one that stands for all that may do the same."""
+    unmet: tuple[ApplicationRole, ...] = ()
+    """One of each kind that it does not stand for."""
+    keys: tuple[str, ...] = ()
+    """Of tenants that have a role in the schema."""
+    notes: tuple[str, ...] = ()
+
+
 def settle(
     catalog: Catalog,
     visibility: Visibility,
@@ -131,41 +144,56 @@ def settle(
     reading: Reading,
     template: str,
     roles: tuple[ApplicationRole, ...],
-) -> tuple[tuple[ApplicationRole, ...], tuple[str, ...], tuple[str, ...]]:
-    """(the application role that stands for all, keys of tenants that have a role in the schema, notes)."""
-    if named_by := constants(catalog, reading)[1]:
-        named = {name: value for value, name in named_by.items()}
-        first = next((role for role in roles if role.name in named), None)
-        if first is not None:
-            keyed = (named[first.name], *(value for name, value in sorted(named.items()) if name != first.name))
-            return (first,), keyed[:MOST_TENANTS], _said(roles, first, set(named))
+) -> Settled:
+    """One of ``roles`` for the logins of all tenants, where policies say the same for each."""
     relations = [catalog.relation(oid) for oid in keys.columns]
-    groups = [(role, _alike(catalog, visibility, relations, catalog.role(role.oid))) for role in roles]
-    if not groups:
-        return roles, (), ()
-    first, alike = max(groups, key=lambda pair: len(pair[1]))
-    names = [role.name for role in alike]
+    named = {name: value for value, name in constants(catalog, reading)[1].items()}
+
+    def sight(role: Role) -> Hashable:
+        return _sight(catalog, visibility, relations, role, named.get(role.name, ""))
+
+    ordinary = [role for role in catalog.roles if role.login and not role.superuser and not role.predefined]
+    groups: dict[Hashable, list[str]] = {}
+    for role in ordinary:
+        groups.setdefault(sight(role), []).append(role.name)
+    seen = {role.oid: sight(catalog.role(role.oid)) for role in roles}
+    if not roles:
+        return Settled(roles)
+    bound = [role for role in roles if role.name in named] or roles
+    first = max(bound, key=lambda role: len(groups.get(seen[role.oid], ())) if catalog.role(role.oid).login else 0)
+    alike = set(groups.get(seen[first.oid], ())) if catalog.role(first.oid).login else set[str]()
+    others = {seen[role.oid]: role for role in reversed(roles) if role is not first and role.name not in alike}
+    unmet = tuple(role for role in roles if role in others.values())
+    if named and first.name in named:
+        keyed = (named[first.name], *(value for name, value in sorted(named.items()) if name != first.name))
+        return Settled((first,), unmet, keyed[:MOST_TENANTS], _said(roles, first, alike))
     pattern = re.compile("(.+)".join(re.escape(part) for part in _PLACEHOLDER.sub("\0", template).split("\0")))
     found = [
-        match[1] for name in sorted(names, key=lambda n: (n != first.name, n)) if (match := pattern.fullmatch(name))
+        match[1] for name in sorted(alike, key=lambda n: (n != first.name, n)) if (match := pattern.fullmatch(name))
     ]
     existing = tuple(found[:MOST_TENANTS]) if ":tenant" in template and len(found) > 1 else ()
-    return (first,), existing, _said(roles, first, set(names))
+    return Settled((first,), unmet, existing, _said(roles, first, alike))
 
 
-def _alike(catalog: Catalog, visibility: Visibility, relations: list[Relation], model: Role) -> list[Role]:
-    """Login roles with the same privileges and the same policies on tenant relations as ``model``, itself among them."""
+def _sight(catalog: Catalog, visibility: Visibility, relations: list[Relation], role: Role, value: str) -> Hashable:
+    """The same for roles with the same privileges and the same conditions on tenant relations.
 
-    def sight(role: Role) -> tuple[object, ...]:
-        return (
-            role.bypassrls,
-            *((visibility.privileges(role.oid, one), visibility.owns(role.oid, one.owner)) for one in relations),
-            *(visibility.policies(role.oid, one, command) for one in relations for command in COMMANDS),
-        )
+    Each may have policies of its own; what names its tenant, the constant ``value``, may differ.
+    """
+    constant = re.compile(rf"'?(?<!\w){re.escape(value)}(?!\w)'?") if value else None
 
-    wanted = sight(model)
-    ordinary = [role for role in catalog.roles if role.login and not role.superuser and not role.predefined]
-    return [role for role in ordinary if sight(role) == wanted] if model.login else []
+    def condition(text: str | None) -> str:
+        return constant.sub(":tenant", text or "") if constant else text or ""
+
+    def conditions(relation: Relation, command: Command) -> Hashable:
+        applied = visibility.policies(role.oid, relation, command)
+        return tuple(sorted((one.permissive, condition(one.using), condition(one.check)) for one in applied))
+
+    return (
+        role.bypassrls,
+        *((visibility.privileges(role.oid, one), visibility.owns(role.oid, one.owner)) for one in relations),
+        *(conditions(one, command) for one in relations for command in COMMANDS),
+    )
 
 
 def _said(roles: tuple[ApplicationRole, ...], first: ApplicationRole, alike: set[str]) -> tuple[str, ...]:
@@ -179,6 +207,6 @@ def _said(roles: tuple[ApplicationRole, ...], first: ApplicationRole, alike: set
     if other:
         notes += (
             f"Each tenant logs in as a role of its own, with the privileges of {first.name}; these roles differ from it and were "
-            f"not tested, name one with --role to test it: {', '.join(other)}.",
+            f"not tested, name one alone with --role to test it: {', '.join(other)}.",
         )
     return notes
