@@ -176,9 +176,9 @@ def settle(
 
 
 def _sight(catalog: Catalog, visibility: Visibility, relations: list[Relation], role: Role, value: str) -> Hashable:
-    """The same for roles with the same privileges and the same conditions on tenant relations.
+    """The same for roles with the same privileges and the same conditions on tenant relations, and the same memberships.
 
-    Each may have policies of its own; what names its tenant, the constant ``value``, may differ.
+    Each may have policies and values of settings of its own; what names its tenant, the constant ``value``, may differ.
     """
     constant = re.compile(rf"'?(?<!\w){re.escape(value)}(?!\w)'?") if value else None
 
@@ -191,6 +191,8 @@ def _sight(catalog: Catalog, visibility: Visibility, relations: list[Relation], 
 
     return (
         role.bypassrls,
+        visibility.becomes(role.oid) - {role.oid},
+        frozenset(one.name for one in catalog.settings if one.role == role.oid),
         *((visibility.privileges(role.oid, one), visibility.owns(role.oid, one.owner)) for one in relations),
         *(conditions(one, command) for one in relations for command in COMMANDS),
     )
