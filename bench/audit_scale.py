@@ -28,7 +28,8 @@ from psycopg import sql
 
 from rlsaudit.catalog import load
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import COMMANDS, Catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.snapshot import fingerprint, parse, save
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import run_checks

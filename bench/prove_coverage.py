@@ -24,7 +24,8 @@ from psycopg import sql
 from tabulate import tabulate
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import COMMANDS, Catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.visibility import Visibility, visibility_of
 from rlsaudit.demo import demos, path
 from rlsaudit.errors import RlsauditError

@@ -23,7 +23,8 @@ from probe_scale import schema
 from psycopg import sql
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.source.server import ScratchServer
 from rlsaudit.tenancy.infer import infer

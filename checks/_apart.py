@@ -10,8 +10,9 @@ from rlsaudit.checks._image import with_columns
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import check_predicate, index_expressions
+from rlsaudit.catalog.relations import Column, Relation
 
 _TEXTS = {"text", "character varying", "character", "name"}
 _PLACE = e.Opaque("the column")

@@ -13,8 +13,9 @@ from rlsaudit.checks._inexact import HOW, Key, cut_short, inexactly
 from rlsaudit.bulk import made_in_bulk
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.outcome import MOST_WAYS, Condition, Way, ways
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Classified

@@ -17,7 +17,8 @@ from rlsaudit.checks._statements import Statement, statements
 from rlsaudit.checks._terms import STRENGTH, Body, Label, Reader, fresh
 from rlsaudit.checks._ways import Link, presence
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 _USE_COLUMN = re.compile(r"#variable_conflict\s+use_column")

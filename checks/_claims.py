@@ -9,7 +9,7 @@ from rlsaudit.checks._routines import reached, relations_read, tokens
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, walk
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject
 
 CLAIMS = {"user_metadata": "app_metadata", "raw_user_meta_data": "raw_app_meta_data"}

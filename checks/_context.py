@@ -14,8 +14,9 @@ from rlsaudit.checks._routines import calls, constant, reached, relations_read, 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.identifiers import literal, quote
-from rlsaudit.catalog.model import Function, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate, settings
+from rlsaudit.catalog.relations import Policy, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 _ROLES = frozenset({"current_user", "session_user", "current_role", "system_user"})

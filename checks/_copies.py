@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._routines import relations_read, tokens
 
-from rlsaudit.catalog.model import Column, Relation
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.check import Subject, kept
 from rlsaudit.finding import Severity
 

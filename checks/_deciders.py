@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlsaudit.checks._bodies import reading
 from rlsaudit.checks._known import READABLE, named
 
-from rlsaudit.catalog.model import Policy
+from rlsaudit.catalog.relations import Policy
 from rlsaudit.check import Subject, kept
 
 

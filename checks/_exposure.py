@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from rlsaudit.checks._advisories import Needs
 from rlsaudit.checks._fixes import listed, several
 
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Command, Policy, Relation, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.policies import functions_called, policy_predicate, settings
+from rlsaudit.catalog.relations import COMMANDS, Command, Policy, Relation
 from rlsaudit.check import Subject
 from rlsaudit.finding import Severity
 

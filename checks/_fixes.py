@@ -10,9 +10,11 @@ from itertools import chain
 from rlsaudit.checks._reading import bound, uses
 
 from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.grants import PUBLIC, Grant
 from rlsaudit.catalog.identifiers import literal, quote, remark
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Function, Grant, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import COMMANDS, Policy, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy.model import ApplicationRole, Classified
 

@@ -13,9 +13,9 @@ from rlsaudit.checks._trust import Trusted
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.outcome import Condition, Way, ways
 from rlsaudit.catalog.policies import policy_predicate, settings_read
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Subject
 
 Writing = Literal["INSERT", "UPDATE"]

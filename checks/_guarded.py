@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Subject, kept
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from rlsaudit.checks._sql import Token, is_word, walk
 from rlsaudit.checks._statements import statements
 
-from rlsaudit.catalog.model import Catalog, Trigger
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Trigger
 
 _WHEN = re.compile(r" WHEN \((.*)\) EXECUTE (?:FUNCTION|PROCEDURE) ", re.DOTALL)
 

@@ -8,8 +8,9 @@ from dataclasses import fields, replace
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, walk
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import default_expression
+from rlsaudit.catalog.relations import Relation
 
 _WHOLE = {"smallint", "integer", "bigint", "oid"}
 _TEXTS = {"text", "character varying", "character", "name"}

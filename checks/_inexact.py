@@ -10,8 +10,9 @@ from rlsaudit.checks._image import cut, generated_columns, losses
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, walk
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.outcome import Condition
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.finding import Severity
 
 HOW: dict[str, tuple[Severity, str]] = {

@@ -11,9 +11,9 @@ from typing import Literal
 from rlsaudit.checks._reading import Use, uses, uses_of
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Column, Constraint, Relation
 from rlsaudit.catalog.outcome import Way, ways
 from rlsaudit.catalog.policies import check_predicate, default_expression, settings
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import ApplicationRole

@@ -7,11 +7,13 @@ from itertools import chain
 
 from rlsaudit.checks._openings import tenant_settings
 
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Function, Relation, Trigger
 from rlsaudit.catalog.names import meant, search_path
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate, settings_read
+from rlsaudit.catalog.relations import Relation, Trigger
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 _WORDS = re.compile(r"\b(session_user|pg_backend_pid|system_user)\b", re.IGNORECASE)

@@ -7,8 +7,8 @@ from rlsaudit.checks._image import generated_columns, losses, with_columns
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import bare
-from rlsaudit.catalog.model import Column
 from rlsaudit.catalog.outcome import Condition, Way
+from rlsaudit.catalog.relations import Column
 from rlsaudit.catalog.simplify import TRUE, simplify
 
 

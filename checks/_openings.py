@@ -14,9 +14,9 @@ from rlsaudit.checks._reading import Use, one_of_each_shape, same_condition, use
 from rlsaudit.checks._settings import sources
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Policy, Relation, Trigger
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings, settings_read
+from rlsaudit.catalog.relations import Policy, Relation, Trigger
 from rlsaudit.check import Subject, kept
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words

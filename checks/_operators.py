@@ -6,8 +6,8 @@ from rlsaudit.checks._reading import Use
 from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.outcome import Way
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Subject
 
 

@@ -10,8 +10,8 @@ from rlsaudit.checks._binding import Place, reach
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Policy
 from rlsaudit.catalog.outcome import ways
+from rlsaudit.catalog.relations import Policy
 from rlsaudit.catalog.simplify import FALSE, simplify
 
 _TEXTS = frozenset({"text", "character varying", "character", "name"})

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rlsaudit.checks._reading import Use
 
-from rlsaudit.catalog.model import Column, Constraint, Relation
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.check import Subject
 from rlsaudit.tenancy import words
 

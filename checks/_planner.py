@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import index_expressions
+from rlsaudit.catalog.relations import Relation
 
 _RELABELLED = {("text", "character varying"), ("character varying", "text")}
 """Casts that change nothing in the value, so that an index on the column still serves."""

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from rlsaudit.checks._fixes import several
 from rlsaudit.checks._guarded import guarded
 
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Relation, Role
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Subject
 from rlsaudit.tenancy.model import ApplicationRole
 

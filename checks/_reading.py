@@ -16,9 +16,9 @@ from rlsaudit.checks._narrow import narrow
 from rlsaudit.bulk import made_in_bulk
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import COMMANDS, Command, Policy, Relation
 from rlsaudit.catalog.outcome import Condition, Way, ways
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import COMMANDS, Command, Policy, Relation
 from rlsaudit.catalog.simplify import State
 from rlsaudit.check import Subject, kept
 from rlsaudit.tenancy import words

@@ -9,8 +9,8 @@ from rlsaudit.checks._keys import Writer, anchors, foreign_keys, free_name, name
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote, remark
-from rlsaudit.catalog.model import Constraint, Relation, Trigger
 from rlsaudit.catalog.outcome import Way
+from rlsaudit.catalog.relations import Constraint, Relation, Trigger
 from rlsaudit.check import Subject, kept
 
 _WRITES = ("CASCADE", "SET NULL", "SET DEFAULT")

@@ -10,8 +10,9 @@ from functools import lru_cache
 from rlsaudit.checks._sql import legible
 
 from rlsaudit.catalog.identifiers import literal
-from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.names import meant
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 _TOKEN = re.compile(

@@ -13,7 +13,8 @@ from rlsaudit.checks._statements import Statement
 from rlsaudit.checks._terms import LOOSE, STRENGTH, Body, Label, Reader, Scopes, Slot, fresh
 from rlsaudit.checks._ways import Conditions, Link, Way
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject
 
 _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "bool_or", "bool_and", "every"})

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rlsaudit.checks._routines import Token, calls, constant, reached, tokens
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 _PLAIN_SET = re.compile(

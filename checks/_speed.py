@@ -11,8 +11,8 @@ from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._planner import calls, looked_up
 
 from rlsaudit.catalog.expression import Call, Expression, model
-from rlsaudit.catalog.model import COMMANDS, Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import COMMANDS, Policy, Relation
 from rlsaudit.check import Subject, kept
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy.model import ApplicationRole, Classified

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import bare, walk
 from rlsaudit.catalog.identifiers import literal, quote
-from rlsaudit.catalog.model import Column, Relation
 from rlsaudit.catalog.policies import check_predicate
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.check import Subject
 
 _OVER = "revoked|removed|left|disabled|deactivated|suspended|banned|blocked|withdrawn|terminated|declined|rejected"

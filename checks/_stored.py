@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rlsaudit.catalog.cluster import Setting
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Setting
 from rlsaudit.check import Subject
 
 

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 from rlsaudit.checks._query import Query, Source, is_query, queries
 from rlsaudit.checks._sql import Group, Nodes, Token, is_symbol, is_word, split
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 
 Label = Literal["session", "secret", "constant", "person", "argument", "open"]
 RANK: tuple[Label, ...] = ("session", "secret", "constant", "person", "argument", "open")

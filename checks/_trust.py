@@ -9,7 +9,7 @@ from rlsaudit.checks._trust_text import read_in_function
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare, walk
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Subject, kept
 
 

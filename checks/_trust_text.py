@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rlsaudit.checks._routines import Token, reached, relations_read, tokens
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Subject, kept
 
 

@@ -10,9 +10,9 @@ from rlsaudit.checks._keys import Guess, Writer, anchors, guess, key_of, keyed, 
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Constraint, Index, Relation
 from rlsaudit.catalog.outcome import Way, ways
 from rlsaudit.catalog.policies import default_expression, index_expressions, index_predicate
+from rlsaudit.catalog.relations import Constraint, Index, Relation
 from rlsaudit.check import Subject
 from rlsaudit.finding import Severity
 

@@ -11,8 +11,8 @@ from rlsaudit.checks._reading import Reading
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.policies import policy_predicate, settings, view_branches
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.viewtree import Branch, Read
 from rlsaudit.check import Subject, kept
 from rlsaudit.finding import SEVERITIES, Severity

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, protect, revoke, said, users_of
 
-from rlsaudit.catalog.model import PUBLIC, Relation, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words

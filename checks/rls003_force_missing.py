@@ -6,7 +6,7 @@ from rlsaudit.checks._examples import POLICY, ROLES
 from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._powers import owned_tables, tables
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 

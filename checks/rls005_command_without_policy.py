@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import PROTECTED, SOUND, TENANT
 from rlsaudit.checks._fixes import listed, policy_for, revoke
 
-from rlsaudit.catalog.model import COMMANDS, PUBLIC
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.check import Example, Hit, Subject, check
 
 

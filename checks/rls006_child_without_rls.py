@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rlsaudit.checks._fixes import listed, revoke, said, several, users_of
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.tenancy.model import ApplicationRole
 

@@ -6,7 +6,7 @@ from rlsaudit.checks._copies import evidence, named_as, without_key
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import revoke, said, several, users_of
 
-from rlsaudit.catalog.model import Column, Relation
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words

@@ -8,7 +8,7 @@ from rlsaudit.checks._openings import grouped, guard, in_words, loose_writes, te
 from rlsaudit.checks._routines import reached, relations_read
 from rlsaudit.checks._setters import setters
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 _READ = f"CREATE POLICY readers ON invoices FOR SELECT USING ({TENANT});\n"

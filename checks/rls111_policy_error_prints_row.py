@@ -11,8 +11,8 @@ from rlsaudit.checks._order import Clause, clauses
 from rlsaudit.checks._raising import Risk, could_raise, risks
 from rlsaudit.checks._reading import one_of_each_shape, uses
 
-from rlsaudit.catalog.model import Policy, Relation
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Policy, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -8,7 +8,7 @@ from rlsaudit.checks._fixes import in_order, listed, policy_name, revoke, severa
 from rlsaudit.checks._openings import loose_writes
 from rlsaudit.checks._trusts import Trust, trusts
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import SEVERITIES
 

@@ -11,9 +11,9 @@ from rlsaudit.checks._reading import Shape, Use, one_of_each_reading, uses
 from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, kept, quote
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words

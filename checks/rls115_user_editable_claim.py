@@ -13,7 +13,7 @@ from rlsaudit.checks._routines import reached, rewrite
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -11,8 +11,8 @@ from rlsaudit.checks._states import State, states
 from rlsaudit.checks._trust import Trusted, trusted
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, remark
 from rlsaudit.tenancy import words
 

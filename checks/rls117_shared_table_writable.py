@@ -10,9 +10,9 @@ from rlsaudit.checks._trust import of_session
 from rlsaudit.checks._trusts import trusts
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import COMMANDS, Command, Relation
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words

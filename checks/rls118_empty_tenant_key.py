@@ -10,9 +10,9 @@ from rlsaudit.checks._reading import Use, uses
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, bare
-from rlsaudit.catalog.model import Column, Constraint, Relation
 from rlsaudit.catalog.outcome import Condition, Way, ways
 from rlsaudit.catalog.policies import check_predicate
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 _TEXTS = ("text", "character varying", "character", "citext", "name")

@@ -6,7 +6,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import held, in_order, several
 from rlsaudit.checks._powers import BOOTSTRAP, application, owned_tables, past_policies, role_object
 
-from rlsaudit.catalog.model import Role
+from rlsaudit.catalog.cluster import Role
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._powers import application, leave, owned_tables, reaches, tables
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import Severity
 

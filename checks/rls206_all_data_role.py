@@ -7,7 +7,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import several
 from rlsaudit.checks._powers import application, leave, reaches, role_object
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.tenancy.model import ApplicationRole

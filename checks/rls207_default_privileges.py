@@ -7,7 +7,8 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed, several
 from rlsaudit.checks._powers import application, grantees
 
-from rlsaudit.catalog.model import PUBLIC, DefaultPrivilege, EventTrigger
+from rlsaudit.catalog.grants import PUBLIC, DefaultPrivilege
+from rlsaudit.catalog.routines import EventTrigger
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import Severity
 

@@ -6,7 +6,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._powers import application, grantees
 
-from rlsaudit.catalog.model import PUBLIC, SystemGrant
+from rlsaudit.catalog.grants import PUBLIC, SystemGrant
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import Severity
 

@@ -6,7 +6,8 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import several
 from rlsaudit.checks._powers import application, how, leave, reaches
 
-from rlsaudit.catalog.model import Relation, Schema
+from rlsaudit.catalog.cluster import Schema
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.tenancy.model import ApplicationRole
 

@@ -6,7 +6,8 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._powers import application, reaches
 
-from rlsaudit.catalog.model import PUBLIC, Schema
+from rlsaudit.catalog.cluster import Schema
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.names import schemas_of
 from rlsaudit.check import Example, Hit, Subject, check, quote
 

@@ -8,7 +8,8 @@ from rlsaudit.checks._fixes import in_order, listed
 from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._powers import tables
 
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Relation
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.relations import COMMANDS, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 

@@ -7,7 +7,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import in_order, listed
 from rlsaudit.checks._powers import application, grantees, tables
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.tenancy.model import ApplicationRole
 

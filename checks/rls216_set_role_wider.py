@@ -9,7 +9,7 @@ from rlsaudit.checks._openings import Opening, loose_reads, severity_of, trivial
 from rlsaudit.checks._powers import application, leave, owned_tables, past_policies, role_object
 from rlsaudit.checks._reading import uses
 
-from rlsaudit.catalog.model import COMMANDS, Relation
+from rlsaudit.catalog.relations import COMMANDS, Relation
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.tenancy.model import ApplicationRole

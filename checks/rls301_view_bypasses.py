@@ -7,7 +7,7 @@ from rlsaudit.checks._fixes import listed, revoke, said, users_of
 from rlsaudit.checks._openings import in_words
 from rlsaudit.checks._views import Shown, shown
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy.model import ApplicationRole

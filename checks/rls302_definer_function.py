@@ -11,8 +11,10 @@ from rlsaudit.checks._known import READABLE, callers, exempted, find_relation, g
 from rlsaudit.checks._rows import Exposure
 from rlsaudit.checks._sql import legible
 
-from rlsaudit.catalog.model import PUBLIC, Function, Relation
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -8,8 +8,8 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._views import bound_by, exemption, reader_of, reading_of
 
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.policies import settings_read, view_branches
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.viewtree import Branch, Read
 from rlsaudit.check import Example, Hit, Subject, check
 

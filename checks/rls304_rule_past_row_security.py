@@ -9,8 +9,8 @@ from rlsaudit.checks._routines import tokens
 from rlsaudit.checks._views import exemption
 
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Relation, Rule
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Relation, Rule
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 

@@ -9,7 +9,7 @@ from rlsaudit.checks._reading import uses
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Column, Relation
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 _OF_THE_CATALOG = re.compile(

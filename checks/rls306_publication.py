@@ -6,10 +6,11 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, several
 
 from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.cluster import Publication
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Publication, Relation
 from rlsaudit.catalog.outcome import Condition, ways
 from rlsaudit.catalog.policies import row_filter
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.tenancy.roles import subscribes
 

@@ -11,7 +11,7 @@ from rlsaudit.checks._known import callers, exempted
 from rlsaudit.checks._rows import Exposure
 
 from rlsaudit.catalog.identifiers import literal, quote, remark
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 

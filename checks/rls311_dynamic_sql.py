@@ -9,7 +9,8 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, routine
 from rlsaudit.checks._known import callers, exempted, fired_by
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -10,8 +10,8 @@ from rlsaudit.checks._known import READABLE, callers, find_relation, fired_by, n
 from rlsaudit.checks._rows import Reading
 
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Function
 from rlsaudit.catalog.names import search_path
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy.model import ApplicationRole

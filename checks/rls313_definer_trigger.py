@@ -8,7 +8,8 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._known import exempted, fired_by
 from rlsaudit.checks._rows import Exposure, Reading
 
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import SEVERITIES, Severity
 

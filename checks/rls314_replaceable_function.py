@@ -7,7 +7,7 @@ from rlsaudit.checks._examples import PROTECTED
 from rlsaudit.checks._fixes import policy_name, routine, several
 
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 
 _CONTEXT = """\

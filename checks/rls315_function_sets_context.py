@@ -7,7 +7,7 @@ from rlsaudit.checks._fixes import listed, routine
 from rlsaudit.checks._known import callers, fired_by
 from rlsaudit.checks._openings import tenant_settings
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 
 _LIST = "CREATE FUNCTION amounts() RETURNS SETOF int LANGUAGE sql STABLE{clause}\n  AS $$ SELECT amount FROM public.invoices $$;"

@@ -9,7 +9,7 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._known import READABLE, callers
 from rlsaudit.checks._sql import Token, parse, walk
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 

@@ -9,8 +9,8 @@ from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._reading import bound, uses
 from rlsaudit.checks._routines import relations_read, tokens
 
-from rlsaudit.catalog.model import Relation, Trigger
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Relation, Trigger
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 _GUARD = """\

@@ -9,8 +9,8 @@ from rlsaudit.checks._openings import tenant_settings
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import qualified, quote
-from rlsaudit.catalog.model import Function
 from rlsaudit.catalog.policies import default_expression, index_expressions
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 

@@ -12,8 +12,10 @@ from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import calls, reached, relations_read, rewrite, tokens
 from rlsaudit.checks._setters import Setter, callers, setters
 
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import literal, quote
-from rlsaudit.catalog.model import PUBLIC, Column, Function, Relation
+from rlsaudit.catalog.relations import Column, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check, kept
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words

@@ -9,8 +9,9 @@ from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._stored import sessions_of, stored_at
 
+from rlsaudit.catalog.cluster import Setting
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Setting
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity
 from rlsaudit.tenancy import words

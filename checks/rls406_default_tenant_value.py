@@ -13,9 +13,9 @@ from rlsaudit.checks._reading import STATES, Use, one_of_each_reading
 from rlsaudit.checks._routines import calls, constant, rewrite, tokens
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Function
 from rlsaudit.catalog.outcome import Way, ways
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.simplify import State, simplify
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.finding import Severity

@@ -12,15 +12,17 @@ from rlsaudit.checks._routines import calls, reached, relation_names, relations_
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.outcome import Way
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check, kept
 
 _SERVER = frozenset(
     {"role", "session_authorization", "is_superuser", "server_version", "server_version_num", "cluster_name"}
 )
 """Settings without a dot that a client cannot give any value it likes."""
+_ASKING = (e.SessionRole, e.Setting, e.Call, e.Subquery)
 _CALLS = {
     "inet_client_addr": "the client's address, which everybody behind one pool or gateway shares",
     "inet_client_port": "the client's port",
@@ -110,7 +112,8 @@ def _only_client(subject: Subject, use: Use | None, way: Way) -> list[str]:
     apart where no ``use`` is given."""
     # A way is a set: what makes it the session's is asked for before anything is read at length.
     parts = [part for condition in way for part in e.walk(condition.atom)]
-    if any(_of_session(subject, use, part) for part in parts):
+    asking = [part for part in parts if isinstance(part, _ASKING)]
+    if any(_of_session(subject, use, part) for part in asking):
         return []
     found: set[str] = set()
     for part in parts:

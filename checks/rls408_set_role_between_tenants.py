@@ -9,8 +9,10 @@ from rlsaudit.checks._context import predicates
 from rlsaudit.checks._fixes import several
 
 from rlsaudit.catalog import expression as e
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Policy, Relation, Role
+from rlsaudit.catalog.relations import Policy, Relation
 from rlsaudit.check import Example, Hit, Subject, check
 
 _SETUP = """\

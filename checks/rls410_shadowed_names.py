@@ -9,8 +9,8 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import several
 from rlsaudit.checks._routines import calls, reached, relation_names
 
+from rlsaudit.catalog.grants import Grant
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Grant
 from rlsaudit.catalog.policies import settings_read
 from rlsaudit.check import Example, Hit, Subject, check, kept
 from rlsaudit.finding import Severity

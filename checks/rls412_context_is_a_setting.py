@@ -11,8 +11,9 @@ from rlsaudit.checks._fixes import several
 from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import calls, constant, rewrite
 
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import literal, quote
-from rlsaudit.catalog.model import PUBLIC, Policy, Relation
+from rlsaudit.catalog.relations import Policy, Relation
 from rlsaudit.check import Example, Hit, Subject, check, remark
 
 _LOGINS = """\

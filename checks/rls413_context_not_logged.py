@@ -12,8 +12,8 @@ from rlsaudit.checks._openings import tenant_settings
 from rlsaudit.checks._routines import reached, tokens
 from rlsaudit.checks._setters import setters
 
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC
 from rlsaudit.check import Example, Hit, Subject, check
 
 _AUDITED = frozenset({"all", "misc", "misc_set", "function", "read"})

@@ -12,7 +12,7 @@ from rlsaudit.checks._routines import calls, constant, rewrite
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import Policy, Relation
+from rlsaudit.catalog.relations import Policy, Relation
 from rlsaudit.catalog.simplify import RAISES, State, simplify
 from rlsaudit.check import Example, Hit, Subject, check
 

@@ -10,7 +10,7 @@ from rlsaudit.checks._keys import free_name
 from rlsaudit.checks._references import dependants, recreated
 from rlsaudit.checks._uniqueness import Unique, all_of, by_design, scope_columns, scoped, told
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, qualified, quote
 from rlsaudit.finding import SEVERITIES, Severity
 

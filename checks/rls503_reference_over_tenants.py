@@ -10,8 +10,8 @@ from rlsaudit.checks._keys import foreign_keys, guess, keyed, names, read_by_all
 from rlsaudit.checks._references import added, pairs, shared, target_key, tied, tied_elsewhere, verified
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Constraint, Relation
 from rlsaudit.catalog.policies import check_predicate
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -8,8 +8,8 @@ from rlsaudit.checks._keys import key_of, keyed, names
 from rlsaudit.checks._references import tied
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Constraint, Relation
 from rlsaudit.catalog.policies import check_predicate
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 _CARDS = (

@@ -7,8 +7,8 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._keys import key_of, key_settings
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Column, Relation
 from rlsaudit.catalog.policies import default_expression, settings
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.check import Example, Hit, Subject, check, literal, quote
 from rlsaudit.finding import Severity
 

@@ -6,7 +6,7 @@ from rlsaudit.checks._examples import SOUND
 from rlsaudit.checks._fixes import listed, revoke, several
 from rlsaudit.checks._keys import writers
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check
 from rlsaudit.tenancy.model import ApplicationRole
 

@@ -7,7 +7,7 @@ from rlsaudit.checks._fixes import listed
 from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import foreign_keys, key_of, names, writers
 
-from rlsaudit.catalog.model import Constraint, Relation
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import SEVERITIES, Severity
 

@@ -7,7 +7,7 @@ from rlsaudit.checks._fixes import listed, revoke
 from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._keys import foreign_keys, names
 
-from rlsaudit.catalog.model import Command, Constraint, Relation
+from rlsaudit.catalog.relations import Command, Constraint, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy.model import ApplicationRole

@@ -8,7 +8,7 @@ from rlsaudit.checks._planner import indexed
 from rlsaudit.checks._speed import Filter, at_stake, calls_by_row, evaluated_once, filters, found_by_key, only
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
 from rlsaudit.finding import Severity
 

@@ -8,7 +8,7 @@ from rlsaudit.checks._fixes import several
 from rlsaudit.checks._speed import Filter, calls_by_row, evaluated_once, filters, only
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
 
 _TEXT = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)

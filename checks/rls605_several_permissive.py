@@ -8,7 +8,7 @@ from rlsaudit.checks._fixes import in_order, listed, several
 from rlsaudit.checks._guarded import guarded
 from rlsaudit.checks._speed import only
 
-from rlsaudit.catalog.model import COMMANDS, Policy, Relation
+from rlsaudit.catalog.relations import COMMANDS, Policy, Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote, remark
 
 

@@ -9,7 +9,7 @@ from rlsaudit.checks._speed import Filter, filters, only, small
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.check import Example, Hit, Subject, check, quote
 
 _MEMBERS = PROTECTED + (

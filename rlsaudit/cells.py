@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from rlsaudit.catalog.model import COMMANDS, Catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.doubt import CellName, Doubt, Settled
 from rlsaudit.finding import Cell

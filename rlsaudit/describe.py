@@ -13,7 +13,9 @@ from pathlib import Path
 
 from rlsaudit import __version__
 from rlsaudit.catalog import snapshot
-from rlsaudit.catalog.model import PUBLIC, Catalog, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.check import registry
 from rlsaudit.finding import Finding

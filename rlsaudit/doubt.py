@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rlsaudit.catalog.model import Command
+from rlsaudit.catalog.relations import Command
 
 CellName = tuple[str, str, str]
 """(relation, role, command)"""

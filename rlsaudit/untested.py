@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Function
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Cell
 from rlsaudit.probe.result import ProbeResult

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Function
 from rlsaudit.catalog.nodetree import NodeTreeError
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.selects import Rows, Selects
 from rlsaudit.catalog.simplify import RAISES
 from rlsaudit.catalog.tokens import tokens_of

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.nodetree import NodeTreeError
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 
 if TYPE_CHECKING:
     from rlsaudit.catalog.scope import Scope

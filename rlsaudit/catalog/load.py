@@ -14,36 +14,32 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from rlsaudit.catalog import queries
-from rlsaudit.catalog.model import (
-    Catalog,
-    Collation,
-    Column,
-    Constraint,
-    DefaultPrivilege,
-    Dependency,
-    EventTrigger,
-    ExtendedStatistics,
-    Extension,
+from rlsaudit.catalog.cluster import (
     ForeignServer,
-    Function,
-    Grant,
-    Index,
     LargeObjects,
     Membership,
     Parameter,
-    Policy,
     Publication,
-    Relation,
     Role,
-    Rule,
     Schema,
     Server,
     Setting,
-    Symbol,
-    SystemGrant,
-    Trigger,
     UserMapping,
 )
+from rlsaudit.catalog.grants import DefaultPrivilege, Grant, SystemGrant
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import (
+    Column,
+    Constraint,
+    Dependency,
+    ExtendedStatistics,
+    Index,
+    Policy,
+    Relation,
+    Rule,
+    Trigger,
+)
+from rlsaudit.catalog.routines import Collation, EventTrigger, Extension, Function, Symbol
 from rlsaudit.collecting import without_collecting
 from rlsaudit.errors import NotTrustworthy, UsageError
 

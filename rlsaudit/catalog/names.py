@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TypeVar
 
-from rlsaudit.catalog.model import Catalog, Function
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.routines import Function
 
 MANY = 8
 """With more of one name than this, a schema has probably been copied for each tenant."""

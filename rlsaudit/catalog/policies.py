@@ -9,10 +9,13 @@ import re
 from collections import defaultdict
 from typing import Literal
 
+from rlsaudit.catalog.cluster import Publication
 from rlsaudit.catalog.expression import Call, Expression, Setting, model, walk
-from rlsaudit.catalog.model import Catalog, Column, Constraint, Function, Index, Policy, Publication, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.names import meant
 from rlsaudit.catalog.nodetree import NodeTreeError
+from rlsaudit.catalog.relations import Column, Constraint, Index, Policy, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.translate import Translator
 from rlsaudit.catalog.viewtree import Branch, branches
 

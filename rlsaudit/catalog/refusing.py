@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from rlsaudit.catalog.model import Function, Trigger
 from rlsaudit.catalog.nodetree import NodeTreeError
+from rlsaudit.catalog.relations import Trigger
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.tokens import tokens_of
 
 _HARMLESS = frozenset(

@@ -8,8 +8,9 @@ from typing import Literal
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Column, Function, Relation
 from rlsaudit.catalog.nodetree import Node
+from rlsaudit.catalog.relations import Column, Relation
+from rlsaudit.catalog.routines import Function
 
 # Built-in functions that return NULL for any NULL argument, as far as policies use them.
 STRICT = frozenset(

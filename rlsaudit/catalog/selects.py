@@ -13,9 +13,10 @@ from typing import Literal
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.inline import Parser, Source
-from rlsaudit.catalog.model import Function, Relation
 from rlsaudit.catalog.names import search_path
 from rlsaudit.catalog.nodetree import NodeTreeError
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 
 _AFTER_WHERE = ("order", "limit", "fetch")
 _AFTER_LIST = frozenset({"from", "where", ";", ")", "union", "into", *_AFTER_WHERE})

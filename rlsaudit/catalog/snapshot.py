@@ -10,8 +10,10 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.identifiers import quote
-from rlsaudit.catalog.model import PUBLIC, Catalog, Constraint, Index, Policy, Rule, Trigger
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Constraint, Index, Policy, Rule, Trigger
 from rlsaudit.errors import UsageError
 
 FORMAT = "rlsaudit-catalog"

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.bodies import body_of_text
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, Value, nodes_in, parse, parse_value
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.scope import (
     BOOLEAN_TESTS,
     CAST_NAMES,

@@ -13,8 +13,9 @@ from typing import TypeAlias
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
 from rlsaudit.catalog.jointree import everywhere, kept_by, leaves_of, outer_sublinks, sources, visible
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.nodetree import Node, NodeTreeError, nodes_in, parse_value
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.scope import Scope
 from rlsaudit.catalog.translate import Translator
 

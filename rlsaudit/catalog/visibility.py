@@ -12,7 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from typing import TypeAlias
 
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Command, Function, GrantTarget, Policy, Relation, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC, GrantTarget
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Command, Policy, Relation
+from rlsaudit.catalog.routines import Function
 
 _TABLE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
 _SEQUENCE = frozenset({"SELECT", "UPDATE", "USAGE"})

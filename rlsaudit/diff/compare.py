@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rlsaudit.baseline import Baseline, compare
-from rlsaudit.catalog.model import Function, Relation
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.diff.change import LEVELS, Change, Level, order
 from rlsaudit.diff.objects import Changes, Object, Side
 from rlsaudit.diff.policies import Compared, Comparison

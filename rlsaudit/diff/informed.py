@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlsaudit.catalog.model import COMMANDS
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.diff.objects import Side
 from rlsaudit.source.presets import platform
 from rlsaudit.tenancy.infer import Declared, infer

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.snapshot import Names, named, names_of
 from rlsaudit.catalog.visibility import Visibility, visibility_of
 from rlsaudit.probe.attacks.reach import runs_text, words_of

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 from rlsaudit.catalog.expression import subquery_relations
-from rlsaudit.catalog.model import COMMANDS, Command, Function, Relation
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.diff.objects import Changes, Object, Side, bare, dependents
 from rlsaudit.prove.goals import Answer
 from rlsaudit.prove.prove import SIDES

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from filecmp import cmp
 from pathlib import Path
 
-from rlsaudit.catalog.model import Catalog, Server
+from rlsaudit.catalog.cluster import Server
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.diff.informed import informed
 from rlsaudit.diff.objects import Side
 from rlsaudit.errors import RlsauditError

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlsaudit.catalog.model import COMMANDS, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.diff.change import Change
 from rlsaudit.diff.objects import Changes, Side
 

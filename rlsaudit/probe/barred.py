@@ -13,8 +13,8 @@ from dataclasses import replace
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Command, Relation, Rule, Trigger
 from rlsaudit.catalog.refusing import only_refuses
+from rlsaudit.catalog.relations import Command, Relation, Rule, Trigger
 from rlsaudit.doubt import Doubt
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import target

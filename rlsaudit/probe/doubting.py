@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import COMMANDS
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.doubt import CellName, Doubt, Settled
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks import context, witnesses

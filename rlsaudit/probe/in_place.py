@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import psycopg
 
 from rlsaudit import interrupt
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.finding import Cell, Finding, PropertyResult

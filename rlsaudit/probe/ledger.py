@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.errors import ServerLost
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks import doors

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Protocol
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.doing import Doing
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.ground.leak import Tried

@@ -11,7 +11,7 @@ from itertools import chain, islice
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.careless import careless
 from rlsaudit.probe.attacks.claims import claims
 from rlsaudit.probe.attacks.common_rows import changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.finding import PropertyResult
 from rlsaudit.probe.attacks.sweep import Arena, CellKey
 from rlsaudit.probe.detector import planting, unguarded

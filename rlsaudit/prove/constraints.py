@@ -7,8 +7,9 @@ from dataclasses import fields
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, subquery_relations, walk
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import check_predicate
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.prove.tables import column_of
 
 

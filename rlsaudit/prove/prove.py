@@ -19,8 +19,9 @@ from itertools import chain
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, columns, comparisons, renumbered, subquery_relations, walk
-from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate, settings
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.prove.constraints import checks_on, rewritten
 from rlsaudit.prove.goals import Side

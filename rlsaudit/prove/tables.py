@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression, renumbered, subquery_relations
-from rlsaudit.catalog.model import Catalog, Column, Policy, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Column, Policy, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
-from rlsaudit.catalog.model import Catalog, Command, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.prove import smt
 from rlsaudit.prove.encode import Encoder

@@ -9,7 +9,8 @@ from typing import Protocol
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Membership, Role, Setting
+from rlsaudit.catalog.cluster import Membership, Role, Setting
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source import process, programs
 from rlsaudit.source.dsn import redact

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 
 
 def relations(target: Catalog, copy: Catalog) -> dict[str, str]:

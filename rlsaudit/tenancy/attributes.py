@@ -6,7 +6,8 @@ holds and the tenant's own rows can be seen.
 
 from __future__ import annotations
 
-from rlsaudit.catalog.model import Catalog, Column
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column
 from rlsaudit.tenancy.keys import Keys
 from rlsaudit.tenancy.sources import ROLE, Reading, Source
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlsaudit.catalog.model import Catalog, Column, Constraint, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.keys import Keys

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from rlsaudit.catalog.identifiers import literal
-from rlsaudit.catalog.model import Catalog, Function
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.attributes import attribute_value

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.role_constants import constants
 from rlsaudit.tenancy.sources import ROLE, Reading, Source

@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from rlsaudit.catalog.cluster import Role
 from rlsaudit.catalog.expression import (
     AnyArray,
     Call,
@@ -21,7 +22,8 @@ from rlsaudit.catalog.expression import (
     children,
     walk,
 )
-from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation, Role
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy.keys import Keys, role_alone
 from rlsaudit.tenancy.model import ApplicationRole, Context, Persona

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Tenancy
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from rlsaudit.catalog.expression import Call, Cast, Column, Compare, Constant, Expression, walk
-from rlsaudit.catalog.model import PUBLIC, Catalog
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
 from rlsaudit.tenancy.sources import Reading
 

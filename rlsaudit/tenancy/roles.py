@@ -8,7 +8,10 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 
-from rlsaudit.catalog.model import COMMANDS, PUBLIC, Catalog, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.errors import UsageError
 from rlsaudit.tenancy.model import ApplicationRole

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Context, Persona

@@ -31,9 +31,11 @@ from rlsaudit.catalog.expression import (
     relations_read,
     walk,
 )
-from rlsaudit.catalog.model import Catalog, Function, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.names import meant
 from rlsaudit.catalog.policies import policy_predicate, settings_read
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 
 ROLE = "current_user"
 _WORDS = re.compile(r"[\w$]+")

@@ -12,8 +12,9 @@ from psycopg.pq import TransactionStatus
 from rlsaudit.catalog import load, queries
 from rlsaudit.catalog.expression import Call, Cast, Compare, Setting
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import check_predicate, default_expression, index_expressions, view_branches
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.catalog.snapshot import save
 from rlsaudit.errors import NotTrustworthy, UsageError
 from rlsaudit.source.server import ScratchServer

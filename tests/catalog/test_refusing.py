@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlsaudit.catalog.model import Function, Trigger
 from rlsaudit.catalog.refusing import only_refuses
+from rlsaudit.catalog.relations import Trigger
+from rlsaudit.catalog.routines import Function
 
 REFUSING = [
     "BEGIN RAISE EXCEPTION 'no'; END",

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from rlsaudit.catalog.cluster import Role, Server
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import COMMANDS, Catalog, Relation, Role, Server
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.source.server import ScratchServer
 

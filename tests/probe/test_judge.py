@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Grant, Policy, Relation, Role, Schema, Server
+from rlsaudit.catalog.cluster import Role, Schema, Server
+from rlsaudit.catalog.grants import Grant
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Policy, Relation
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Cell
 from rlsaudit.probe.attacks.sweep import Arena

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlsaudit.catalog.model import Catalog, Grant, Relation, Role, Server
+from rlsaudit.catalog.cluster import Role, Server
+from rlsaudit.catalog.grants import Grant
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.leak import Leak, Visit, shortest
 from rlsaudit.probe.judging.findings import as_finding
 from rlsaudit.probe.judging.telling import worth_telling

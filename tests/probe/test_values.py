@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import Column
+from rlsaudit.catalog.relations import Column
 from rlsaudit.probe.seeding import values
 from rlsaudit.probe.seeding.shapes import from_patterns
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rlsaudit.catalog.model import COMMANDS, Catalog
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.prove.prove import Proof, prove
 from rlsaudit.tenancy.infer import Declared, infer

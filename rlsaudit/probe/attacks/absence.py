@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.silence import restore, silence

@@ -9,7 +9,8 @@ from itertools import islice, product
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Column, Function
+from rlsaudit.catalog.relations import Column
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.reach import runs_text
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.ownership import primary_key

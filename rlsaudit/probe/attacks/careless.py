@@ -14,8 +14,8 @@ from dataclasses import replace
 from psycopg import sql
 
 from rlsaudit.catalog.expression import Cast, Column, Constant, Expression, Json, walk
-from rlsaudit.catalog.model import Relation
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit

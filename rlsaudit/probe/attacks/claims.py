@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from rlsaudit.catalog.model import Catalog, Function
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit

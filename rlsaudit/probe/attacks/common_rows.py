@@ -13,9 +13,10 @@ from itertools import count
 from psycopg import sql
 
 from rlsaudit.catalog.expression import Call, Opaque, SessionRole, Setting, Subquery, walk
-from rlsaudit.catalog.model import Catalog, Column, Command, Policy, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.outcome import ways
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Column, Command, Policy, Relation
 from rlsaudit.probe.attacks.relation import Target, target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit

@@ -8,7 +8,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Command, Relation
+from rlsaudit.catalog.relations import Command, Relation
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.pools import closing, visited
 from rlsaudit.probe.attacks.relation import Target, target

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.calls import CALLS, callable_, calls
 from rlsaudit.probe.attacks.reach import Touch, touches
 from rlsaudit.probe.attacks.sweep import Arena

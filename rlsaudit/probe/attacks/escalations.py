@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import PUBLIC, Relation
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.finding import Severity
 from rlsaudit.probe.attacks.programs import Program
 from rlsaudit.probe.attacks.relation import target

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Publication, Relation
+from rlsaudit.catalog.cluster import Publication
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit
 from rlsaudit.probe.ground.statement_text import insert, said

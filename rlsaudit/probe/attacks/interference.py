@@ -14,8 +14,9 @@ from typing import Literal
 from psycopg import sql
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.model import COMMANDS, Column, Function, Index, Relation
 from rlsaudit.catalog.policies import index_expressions
+from rlsaudit.catalog.relations import COMMANDS, Column, Index, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.reach import touches
 from rlsaudit.probe.attacks.relation import Target, target

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.reach import sending
 from rlsaudit.probe.attacks.relation import target

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import ForeignServer, Relation
+from rlsaudit.catalog.cluster import ForeignServer
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.relation import target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.leak import Leak, Visit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import COMMANDS, Relation
+from rlsaudit.catalog.relations import COMMANDS, Relation
 from rlsaudit.probe.attacks.relation import Target, target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.statement_text import columns, name, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterator
 
-from rlsaudit.catalog.model import COMMANDS
+from rlsaudit.catalog.relations import COMMANDS
 from rlsaudit.catalog.snapshot import fingerprints
 from rlsaudit.probe.attacks.learning import Neighbourhood
 from rlsaudit.probe.attacks.reach import words_of

@@ -11,7 +11,7 @@ from itertools import islice
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Constraint, Relation
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.programs import Program
 from rlsaudit.probe.attacks.relation import target

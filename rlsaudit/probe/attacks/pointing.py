@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.programs import Program, attempt
 from rlsaudit.probe.attacks.relation import Target, pointing, target

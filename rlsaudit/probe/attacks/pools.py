@@ -8,7 +8,7 @@ from itertools import islice
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Function
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground import oracle

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rlsaudit.catalog.model import Catalog, Function
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.routines import Function
 from rlsaudit.tenancy.model import Tenancy
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)

@@ -13,7 +13,8 @@ from typing import Literal
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Command, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Command, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.probe.attacks import statement_shapes
 from rlsaudit.probe.attacks.unique_keys import with_fresh_values

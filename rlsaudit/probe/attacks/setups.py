@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.relation import Target
 from rlsaudit.probe.attacks.sweep import Arena
 from rlsaudit.probe.ground.ownership import primary_key

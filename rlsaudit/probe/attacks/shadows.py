@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import PUBLIC, Function, Relation
+from rlsaudit.catalog.grants import PUBLIC
 from rlsaudit.catalog.names import search_path
+from rlsaudit.catalog.relations import Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.attacks.calls import callable_, calls
 from rlsaudit.probe.attacks.programs import Program
 from rlsaudit.probe.attacks.relation import target

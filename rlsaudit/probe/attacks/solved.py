@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Column, Command, Policy
+from rlsaudit.catalog.relations import Column, Command, Policy
 from rlsaudit.probe.attacks.relation import Target
 from rlsaudit.probe.attacks.setups import Setup, standing
 from rlsaudit.probe.attacks.sweep import Arena

@@ -11,7 +11,8 @@ from typing import Literal
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import columns, literal, matching, name
 from rlsaudit.probe.ground.world import Row
 

@@ -6,7 +6,9 @@ from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Function, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import Attack, Target, attacks, target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import name
 
 _FRESH = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.doubt import Doubt
 from rlsaudit.probe.attacks.relation import Target
 from rlsaudit.probe.attacks.setups import Setup, moves, update

@@ -13,7 +13,8 @@ from typing import Literal
 
 import psycopg
 
-from rlsaudit.catalog.model import COMMANDS, Function, Relation
+from rlsaudit.catalog.relations import COMMANDS, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.probe.attacks import context
 from rlsaudit.probe.attacks.calls import calls

@@ -8,7 +8,8 @@ from dataclasses import replace
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Index, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Index, Relation
 from rlsaudit.probe.attacks.interference import WorldName, generated, interferences
 from rlsaudit.probe.attacks.sweep import Arena, narrowed
 from rlsaudit.probe.detector.planting import TRIES, Connection, Mode, Planted, Result

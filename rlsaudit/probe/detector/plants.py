@@ -12,8 +12,9 @@ from typing import Literal, get_args
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Command, Policy, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Command, Policy, Relation
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.sweep import Arena, CellKey
 from rlsaudit.probe.ground.statement_text import literal, name, said

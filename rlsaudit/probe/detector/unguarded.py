@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.ground import oracle, ownership
 from rlsaudit.probe.ground.leak import Tried

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.ownership import digested, only, owner
 from rlsaudit.probe.ground.statement_text import name, said, text
 from rlsaudit.probe.ground.world import SHARED, Tenant

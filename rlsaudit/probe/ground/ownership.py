@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import name
 from rlsaudit.probe.ground.world import SHARED, Tenant
 from rlsaudit.tenancy.model import Classified, Step, Tenancy

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation, Trigger
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation, Trigger
 from rlsaudit.probe.ground.statement_text import name
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -9,7 +9,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.tenancy.logins import filled
 from rlsaudit.tenancy.model import Persona
 

@@ -7,7 +7,8 @@ from itertools import groupby
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import PUBLIC, Catalog
+from rlsaudit.catalog.grants import PUBLIC
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.finding import Finding, Property, Severity
 from rlsaudit.probe.ground import statement_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
-from rlsaudit.catalog.model import COMMANDS, Catalog, Command, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import COMMANDS, Command, Relation
 from rlsaudit.finding import Cell, State
 from rlsaudit.probe.attacks.sweep import Arena, CellKey
 from rlsaudit.probe.ground.bars import Barred

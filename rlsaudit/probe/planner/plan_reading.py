@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from rlsaudit.catalog.expression import columns
-from rlsaudit.catalog.model import Catalog, Index, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import index_expressions
+from rlsaudit.catalog.relations import Index, Relation
 from rlsaudit.probe.attacks.relation import Target
 from rlsaudit.probe.seeding import plan
 

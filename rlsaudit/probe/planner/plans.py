@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Command
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Command
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.finding import Finding

@@ -10,8 +10,10 @@ from functools import cached_property
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation, Role
+from rlsaudit.catalog.cluster import Role
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import settings_read
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.attacks.sweep import PEEK
 from rlsaudit.probe.ground.leak import Leak
 from rlsaudit.probe.ground.ownership import owner

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlsaudit.catalog.model import Column, Constraint, Relation
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.probe.seeding import server_side, shapes, values
 from rlsaudit.probe.seeding.server_side import Connection, Problem
 

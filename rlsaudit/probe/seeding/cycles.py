@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import insert, text
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.seeding.dictate import Filled

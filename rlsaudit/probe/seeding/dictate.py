@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rlsaudit.catalog.model import Catalog, Constraint, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.seeding import plan
 from rlsaudit.tenancy.model import Tenancy

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Constraint, Function, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Constraint, Relation
+from rlsaudit.catalog.routines import Function
 from rlsaudit.probe.ground.ownership import owner, primary_key
 from rlsaudit.probe.ground.statement_text import literal, matching, name, text
 from rlsaudit.probe.ground.world import Tenant

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.seeding import plan, server_side, shapes, values
 from rlsaudit.probe.seeding.checks_solver import demand

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.probe.seeding.writer import Refusal, Way
 
 FIRST = 40

@@ -9,8 +9,9 @@ from typing import Protocol
 import psycopg
 from psycopg import sql
 
+from rlsaudit.catalog.cluster import Role
 from rlsaudit.catalog.load import load_catalog
-from rlsaudit.catalog.model import Catalog, Role
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.errors import NotTrustworthy
 from rlsaudit.probe.seeding import plan
 from rlsaudit.tenancy.logins import filled

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import name
 from rlsaudit.probe.seeding import plan
 from rlsaudit.probe.seeding.server_side import Connection

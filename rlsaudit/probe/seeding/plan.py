@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rlsaudit.catalog.model import Catalog, Constraint, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Constraint, Relation
 from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.tenancy.model import Tenancy
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import psycopg
 
-from rlsaudit.catalog.model import Catalog, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.digest import digest_of, install
 from rlsaudit.probe.ground.oracle import Digest, parse_digest

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.probe.ground.world import Tenant, tokens
 from rlsaudit.probe.seeding import checks_solver, values
 from rlsaudit.probe.seeding.checks_solver import demand, demand_of_text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Column
+from rlsaudit.catalog.relations import Column
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

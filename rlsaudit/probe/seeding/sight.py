@@ -16,8 +16,9 @@ from psycopg import sql
 
 from rlsaudit.catalog.expression import Cast, Compare, Constant, Expression, Json, walk
 from rlsaudit.catalog.expression import Column as Column_
-from rlsaudit.catalog.model import Catalog, Column, Relation
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate
+from rlsaudit.catalog.relations import Column, Relation
 from rlsaudit.catalog.visibility import visibility_of
 from rlsaudit.probe.ground import ownership
 from rlsaudit.probe.ground.statement_text import acting, literal, name, text

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from rlsaudit.catalog.model import Catalog, Column, Policy, Relation
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Column, Policy, Relation
 from rlsaudit.probe.seeding import server_side, shapes, values
 from rlsaudit.probe.seeding.server_side import Connection, TypeFacts
 from rlsaudit.tenancy.model import Tenancy

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from rlsaudit.catalog.model import Column
+from rlsaudit.catalog.relations import Column
 
 _LENGTH = re.compile(r"\((\d+)(?:,\s*(-?\d+))?\)")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")

@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from rlsaudit.catalog.model import Relation
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.probe.ground.statement_text import acting, columns, literal, name, text
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.tenancy.model import Tenancy
