@@ -15,12 +15,8 @@ from rlsaudit.catalog.policies import default_expression, index_expressions, ind
 from rlsaudit.catalog.relations import Constraint, Index, Relation
 from rlsaudit.check import Subject
 from rlsaudit.finding import Severity
+from rlsaudit.tenancy.people import signs_in
 
-_LOGIN = re.compile(
-    r"e_?mail(_address)?|(user|login|nick|screen)_?name|login|handle|phone(_?number)?|sub|auth_?(id|user_?id)"
-)
-_PEOPLE = re.compile(r"(app_|auth_|tenant_)?(users?(_\w+)?|accounts?|profiles?|logins?|identities)")
-_PASSWORD = re.compile(r"passw(or)?d|pwd|password_?(hash|digest)|encrypted_password")
 _FOLDING = frozenset(
     {"||", "concat", "concat_ws", "lower", "upper", "md5", "sha256", "digest", "coalesce", "format", "text"}
 )
@@ -187,7 +183,7 @@ def by_design(subject: Subject, one: Unique) -> bool:
     """Whether it is what tenants or people are found by before a tenant is known: a tenant's slug, a login."""
     if subject.tenancy.of(one.relation.oid).kind in ("registry", "principal"):
         return True
-    return _login(one, frozenset[str]().union(*one.elements))
+    return signs_in(one.relation, frozenset[str]().union(*one.elements))
 
 
 def _out_of_reach(subject: Subject, one: Unique, writer: Writer) -> bool:
@@ -224,14 +220,6 @@ def _kind(subject: Subject, one: Unique, name: str) -> Guess:
     ):
         return "number"
     return found
-
-
-def _login(one: Unique, columns: frozenset[str]) -> bool:
-    """Whether people sign in by it, before their tenant is known."""
-    if not columns or not all(_LOGIN.fullmatch(name.lower()) for name in columns):
-        return False
-    password = any(_PASSWORD.fullmatch(column.name.lower()) for column in one.relation.columns)
-    return password or bool(_PEOPLE.fullmatch(one.relation.name.lower()))
 
 
 def scope_columns(subject: Subject, relation: Relation) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ class Question:
 
     bounds: tuple[Bound, ...]
     """The combined condition on old and on new rows; empty when no permissive policy admits any."""
+    others: tuple[Bound, ...]
+    """The same without the rows that are the acting user's own in a relation that ties users to tenants, when there are
+    such."""
     key: Key
     role: str | None
     """Name of the role, when the policies read it."""
@@ -74,20 +77,35 @@ class Result:
 
 
 def judge(question: Question) -> Result:
-    """The verdict on a question: the worst of its parts."""
+    """The verdict on a question: the worst of its parts.  Rows of several tenants that are all the acting user's own are
+    left out where such rows say to which tenants it belongs."""
     if not question.bounds:
         return Result("proven", "no policy applies: default deny")
-    session = Session(
+    session = _session(question)
+    found = _agreeing(question, question.bounds, session)
+    if found.verdict == "refuted" and question.others:
+        found = _agreeing(question, question.others, session)
+        if found.verdict == "proven":
+            found = replace(found, reason=f"{found.reason}; beside these there are the acting user's own")
+    if found.verdict != "proven":
+        return found
+    results = [_closed(question, side, predicate, session) for side, predicate in question.bounds]
+    results += [_silent(question, predicate) for side, predicate in question.bounds if side == "old"]
+    return max([found, *results], key=lambda result: _WORSE.index(result.verdict))
+
+
+def _session(question: Question) -> Session:
+    return Session(
         role=question.role,
         held=question.held,
         world=question.world,
         checks=question.checks,
         samples=not question.rewritten,
     )
-    results = [_agreement(question, one, other, session) for one, other in _pairs(question.bounds)]
-    if all(result.verdict == "proven" for result in results):
-        results += [_closed(question, side, predicate, session) for side, predicate in question.bounds]
-        results += [_silent(question, predicate) for side, predicate in question.bounds if side == "old"]
+
+
+def _agreeing(question: Question, bounds: tuple[Bound, ...], session: Session) -> Result:
+    results = [_agreement(question, one, other, session) for one, other in _pairs(bounds)]
     return max(results, key=lambda result: _WORSE.index(result.verdict))
 
 

@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from rlsaudit.catalog import expression as e
-from rlsaudit.catalog.expression import Expression, columns, comparisons, renumbered, subquery_relations, walk
+from rlsaudit.catalog.expression import (
+    Expression,
+    columns,
+    comparisons,
+    depends_on_row,
+    renumbered,
+    subquery_relations,
+    walk,
+)
 from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.policies import policy_predicate, settings
 from rlsaudit.catalog.relations import COMMANDS, Command, Relation
@@ -26,6 +34,7 @@ from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.prove.constraints import checks_on, rewritten
 from rlsaudit.prove.goals import Side
 from rlsaudit.prove.judge import Bound, Question, Result, Verdict, judge
+from rlsaudit.prove.own_rows import without_own
 from rlsaudit.prove.tables import Key, Reader, anonymous, anonymous_key, combined, key_of
 from rlsaudit.prove.witness import Witness
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
@@ -123,9 +132,10 @@ def _anonymous(question: Question) -> tuple[Question, Mapping[int, int]]:
     names = tuple(_placeholder(number) for number in numbers.values())
     through = tuple(names[question.world.names.index(name)] for name in question.through)
     bounds = tuple((side, renumbered(predicate, numbers)) for side, predicate in question.bounds)
+    others = tuple((side, renumbered(predicate, numbers)) for side, predicate in question.others)
     world = anonymous(question.world, numbers, names)
     key = anonymous_key(question.key, numbers)
-    return replace(question, bounds=bounds, through=through, world=world, key=key), dict(
+    return replace(question, bounds=bounds, others=others, through=through, world=world, key=key), dict(
         zip(numbers.values(), oids, strict=True)
     )
 
@@ -239,6 +249,7 @@ class _Subject:
         relations = (catalog.find_relation(oid) for oid in sorted(through))
         return Question(
             bounds=bounds,
+            others=self._others(command, bounds),
             key=self.key,
             role=self.role.name if reads_role else None,
             held=frozenset(one.name for one in catalog.roles if one.oid in held),
@@ -266,6 +277,24 @@ class _Subject:
         if any(side == "old" and predicate is None for side, predicate in bounds):
             return ()  # nothing to start from
         return tuple((side, predicate) for side, predicate in bounds if predicate is not None)
+
+    def _others(self, command: Command, bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
+        """The bounds without the rows that say of the acting user to which tenants it belongs; who owns a tenant may also
+        change its row, and nobody may enrol himself.  Empty where there are none."""
+        sides = {"registry": ("old", "new"), "membership": ("old",), "principal": ("old",)}.get(
+            self.classified.kind, ()
+        )
+        if command == "INSERT":
+            return ()
+        found = tuple((side, without_own(one, self._own) if side in sides else one) for side, one in bounds)
+        return found if found != bounds else ()
+
+    def _own(self, column: e.Column, other: Expression) -> bool:
+        """Whether it is a column for users, held against the user of the session."""
+        named = self.tenancy.principal_columns.get(self.relation.oid, ())
+        context = settings(other, self.catalog)
+        user = bool(context) and not context & self.tenant_settings and not depends_on_row(other)
+        return user and column.name in named and column.name != self.key.name
 
     def _constrained(self, *kinds: str) -> bool:
         constraints = self.catalog.constraints_of(self.relation.oid)

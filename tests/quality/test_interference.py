@@ -137,6 +137,21 @@ def test_a_name_is_a_channel_even_as_the_primary_key(base, schema) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "object_", "severity"),
+    [
+        ("ALTER TABLE shop.tenants ADD UNIQUE (name); GRANT UPDATE ON shop.tenants TO q_app", "shop.tenants", "low"),
+        ("ALTER TABLE shop.notes RENAME TO users; ALTER TABLE shop.users RENAME body TO email;"
+         "ALTER TABLE shop.users ADD UNIQUE (email)", "shop.users", "low"),
+        ("ALTER TABLE shop.notes RENAME body TO email; ALTER TABLE shop.notes ADD UNIQUE (email)", "shop.notes", "medium"),
+    ],
+)  # fmt: skip
+def test_what_tenants_and_people_are_found_by_must_be_unique(base, schema, more, object_, severity) -> None:
+    """A slug that is taken is told to whoever signs up: it is said, and fails no build."""
+    found = {(f.property, f.object, f.severity, f.confirmed) for f in schema(base + more).probe().findings}
+    assert found == {("interference", object_, severity, True)}
+
+
 TAKEN = """
 CREATE FUNCTION shop.taken() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     IF EXISTS (SELECT FROM shop.accounts a WHERE a.email = NEW.email AND a.tenant_id <> NEW.tenant_id) THEN

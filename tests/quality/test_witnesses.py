@@ -201,3 +201,37 @@ def test_workloads_begin_with_what_is_not_proven(schema, monkeypatch) -> None:
     drawn.clear()
     _probed(loaded, ())
     assert len(drawn) == 1
+
+
+_OWNED = (
+    "ALTER TABLE tenants ADD owner_id int NOT NULL, ADD level int; GRANT UPDATE ON tenants TO w_app;"
+    f" CREATE POLICY o ON tenants USING (owner_id = {_ME}%s);"
+)
+_LINKS = (
+    "CREATE TABLE members (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, user_id int NOT NULL, level int);"
+    " ALTER TABLE members ENABLE ROW LEVEL SECURITY; GRANT SELECT, DELETE ON members TO w_app;"
+    f" CREATE POLICY o ON members USING ({_OWN} OR user_id = {_ME}%s); CREATE POLICY m ON items FOR SELECT USING"
+    f" ({_OWN} AND EXISTS (SELECT FROM members AS m WHERE m.user_id = {_ME} AND m.tenant_id = items.tenant_id));"
+)
+
+
+@pytest.mark.parametrize(("more", "table"), [(_OWNED, "public.tenants"), (_LINKS, "public.members")])
+def test_what_ties_a_user_to_tenants_is_the_users_to_see(schema, more, table) -> None:
+    loaded = schema(_items(_OWN, "tier int NOT NULL", more % ""))
+    result = _probed(loaded, _doubts(loaded))
+    assert [f.message for f in result.findings if f.object == table and f.property != "interference"] == []
+    assert (table, "w_app", "SELECT") not in {doubt.cell for doubt in _doubts(loaded)}
+
+
+@pytest.mark.parametrize(("more", "table"), [(_OWNED, "public.tenants"), (_LINKS, "public.members")])
+def test_what_opens_such_rows_beside_the_user_is_found(schema, more, table) -> None:
+    loaded = schema(_items(_OWN, "tier int NOT NULL", more % " OR level = 4711"))
+    leaks = [f for f in _probed(loaded, _doubts(loaded)).findings if f.object == table and f.confirmed]
+    assert ("SELECT", "read") in {(f.command, f.property) for f in leaks}
+
+
+def test_nobody_enrols_himself(schema) -> None:
+    loaded = schema(_items(_OWN, "tier int NOT NULL", _LINKS % "" + "GRANT UPDATE ON members TO w_app;"))
+    result = _probed(loaded, _doubts(loaded))
+    found = {(f.command, f.property) for f in result.findings if f.object == "public.members" and f.confirmed}
+    assert ("UPDATE", "forge") in found

@@ -28,6 +28,7 @@ from rlsaudit.probe.ground.world import Row, Tenant
 from rlsaudit.probe.seeding.plan import column_pairs, foreign_keys
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Persona
+from rlsaudit.tenancy.people import signs_in
 
 WorldName = Literal["absent", "replaced"]
 _CANCELLED = "57014"
@@ -52,8 +53,9 @@ class Program:
     """Label of the application's own statement."""
     judged: frozenset[str] = frozenset()
     """Unique indexes that another program asks, or that nothing is to be learnt from."""
-    given: bool = False
-    """It asks for an identifier that another service gave, which a client hardly knows of another tenant."""
+    expected: bool = False
+    """It asks for what must be unique among all tenants, or for an identifier that another service gave, which a client
+    hardly knows of another tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _compared(
             actor=arena.world.tenants[0].key, owner=victim.key, channel="outcome",
             visits=(Visit((*program.first, program.statement), commit=False),), context=context, persona=persona.name,
             function=program.function, constraint=constraint, mark=f"{with_them.said}; {WORLDS[world]} {without.said}", world=world,
-            own=program.own, severity="low" if program.given else None,
+            own=program.own, severity="low" if program.expected else None,
         )  # fmt: skip
     return None
 
@@ -182,8 +184,13 @@ def _collisions(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iter
             continue
         for theirs in arena.world.of(on.relation.oid, victim.key)[:1]:
             values = {column: theirs.get(column) for column in columns}
-            given = any(words.given(column) for column in columns)
-            yield from (replace(one, given=given) for one in _writing(arena, on, actor, values, index.name))
+            expected = _by_design(arena, on.relation, columns) or any(words.given(column) for column in columns)
+            yield from (replace(one, expected=expected) for one in _writing(arena, on, actor, values, index.name))
+
+
+def _by_design(arena: Arena, relation: Relation, columns: tuple[str, ...]) -> bool:
+    """Whether it is what tenants or people are found by before a tenant is known: a tenant's slug, a login."""
+    return arena.tenancy.of(relation.oid).kind in ("registry", "principal") or signs_in(relation, columns)
 
 
 def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
