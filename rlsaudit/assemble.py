@@ -15,6 +15,7 @@ from rlsaudit.finding import SEVERITIES, Cell, Finding, Severity, at_least, conc
 from rlsaudit.pieces import Pieces
 from rlsaudit.places import placed
 from rlsaudit.prove.prove import Proof
+from rlsaudit.remedy import with_fix
 from rlsaudit.report import PopulationEntry, Report, Timing, Verdict
 from rlsaudit.settle import Settled, settle
 from rlsaudit.tenancy.model import Classified
@@ -34,7 +35,7 @@ def assemble(pieces: Pieces) -> Report:
     """The finished Report.  Exit code 3 outranks 1; each reason is a sentence."""
     catalog, probed = pieces.catalog, pieces.probed
     proofs = proofs_of(pieces)
-    leaks = tuple(_with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
+    leaks = tuple(with_fix(leak, pieces.findings) for leak in (probed.findings if probed else ()))
     numbered = _numbered((*pieces.findings, *leaks))
     judged = cells_of(pieces, proofs, open_doors(catalog, numbered))
     located = tuple(placed(finding, pieces.places) for finding in numbered)
@@ -73,13 +74,6 @@ def assemble(pieces: Pieces) -> Report:
         history=pieces.history,
         standards=tuple(describe.standards(findings)),
     )
-
-
-def _with_fix(leak: Finding, checked: tuple[Finding, ...]) -> Finding:
-    """A check that read the cause off the catalog knows the mend: the nearest one on the same object."""
-    near = [f for f in checked if f.fix and f.object == leak.object and f.severity in ("critical", "high")]
-    near.sort(key=lambda f: (f.command != leak.command, SEVERITIES.index(f.severity)))
-    return replace(leak, fix=near[0].fix) if near and not leak.fix else leak
 
 
 def _numbered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

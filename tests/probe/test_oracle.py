@@ -166,6 +166,7 @@ def test_changed_exactly_when_another_known_owner_differs(before, after, actor) 
     if found is not None:
         grew = differing[found.relation, found.owner]
         assert found.property == ("forge" if grew and found.owner != SHARED else "write")
+        assert found.owner != SHARED or not any(owner != SHARED for _, owner in differing)
 
 
 @given(DIGESTS, DIGESTS, DIGESTS, st.sampled_from(["1", "11", ""]))

@@ -289,3 +289,29 @@ def test_sloppy_comparison_of_text_keys(compare, base, schema) -> None:
     assert [f for f in result.findings if (f.property, f.object, f.confirmed) == ("read", "shop.notes", True)], _said(
         result.findings
     )
+
+
+_PEOPLE = """
+CREATE TABLE shop.users (id serial PRIMARY KEY, tenant_id integer NOT NULL REFERENCES shop.tenants, email text NOT NULL UNIQUE);
+ALTER TABLE shop.users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON shop.users USING (tenant_id = shop.tenant()){};
+CREATE TABLE shop.posts (id serial PRIMARY KEY, tenant_id integer NOT NULL REFERENCES shop.tenants,
+    author integer NOT NULL REFERENCES shop.users);
+ALTER TABLE shop.posts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON shop.posts USING (tenant_id = shop.tenant());
+CREATE POLICY mine ON shop.posts AS RESTRICTIVE USING (author = NULLIF(current_setting('shop.user_id', true), '')::integer);
+GRANT SELECT, INSERT ON shop.users, shop.posts TO q_app; GRANT USAGE ON ALL SEQUENCES IN SCHEMA shop TO q_app;
+"""
+
+
+@pytest.mark.parametrize(("check", "leaks"), [(" WITH CHECK (true)", True), ("", False)])
+def test_a_new_user_is_no_user_who_is_there(base, schema, check, leaks) -> None:
+    """Where the users themselves are kept, a row to insert has a user of its own, so that nothing but policies refuses it."""
+    result = schema(base + _PEOPLE.format(check)).probe()
+    found = {
+        (f.property, f.command) for f in result.findings if f.object == "shop.users" and f.property != "interference"
+    }
+    assert found == ({("forge", "INSERT")} if leaks else set())
+    cell = next(cell for cell in result.cells if (cell.relation, cell.command) == ("shop.users", "INSERT"))
+    assert cell.state == ("leak" if leaks else "held")
+    assert leaks or "own rows reached" in cell.reason

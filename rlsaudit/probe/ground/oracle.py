@@ -104,20 +104,23 @@ def looked_at(digest: Digest) -> frozenset[int]:
 def changed(
     before: Digest, after: Digest, actor: str, known: frozenset[str], since: Digest | None = None
 ) -> Evidence | None:
-    """The first change to rows of another owner, in the relations that ``after`` looked at.
+    """The first change to rows of another owner, in the relations that ``after`` looked at; to rows that all tenants share
+    only where no tenant's own are changed.
 
     More rows of a known other tenant is forgery (a row was made for it or moved to it); any other difference is a
     write.  Rows of owners that nobody knows (a freshly invented key) harm no tenant.  ``since`` is later than ``before``,
     and stands for it where it looked.
     """
     anew = looked_at(since or {})
-    for relation in sorted(looked_at(after)):
+    places = [(relation, owner) for relation in sorted(looked_at(after)) for owner in sorted(known - {actor, SHARED})]
+    places += [(relation, SHARED) for relation in sorted(looked_at(after)) if actor != SHARED]
+    for place in places:
+        relation, owner = place
         stood = since if since is not None and relation in anew else before
-        for owner in sorted({*known, SHARED} - {actor}):
-            old, new = (digest.get((relation, owner), _NONE) for digest in (stood, after))
-            if old != new:
-                grew = int(new[0]) > int(old[0])
-                return Evidence("forge" if grew and owner != SHARED else "write", "digest", owner, relation=relation)
+        old, new = (digest.get(place, _NONE) for digest in (stood, after))
+        if old != new:
+            grew = int(new[0]) > int(old[0])
+            return Evidence("forge" if grew and owner != SHARED else "write", "digest", owner, relation=relation)
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rlsaudit.catalog.model import Catalog
-from rlsaudit.catalog.relations import Constraint, Relation
+from rlsaudit.catalog.relations import Column, Constraint, Relation
 from rlsaudit.probe.ground.world import Tenant
 from rlsaudit.probe.seeding import plan
 from rlsaudit.tenancy.model import Tenancy
@@ -85,7 +85,12 @@ class Dictator:
                 if constraint.kind in ("primary key", "unique")
             )
             users = (tenant.user, *tenant.fellows)
+            if alone and count >= len(users) and not self._refers(relation, column):
+                continue  # where users are kept one more is a new one
             yield column.name, users[count % len(users)] if alone else tenant.user
+
+    def _refers(self, relation: Relation, column: Column) -> bool:
+        return any(column.number in constraint.columns for constraint in self._catalog.foreign_keys_of(relation.oid))
 
     def _reference(
         self,

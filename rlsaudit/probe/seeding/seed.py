@@ -242,15 +242,18 @@ class Seeder:
         return {**self._found.failures, **advised(self._catalog, empty, checks)}
 
     def _spare(self, relation: Relation, tenant: Tenant | None) -> None:
-        """A row to insert.  Where no second one can be valid (one row per tenant or user), the first one again: it
-        meets the unique key only after the policies have passed it."""
+        """A row to insert.  Where no second one can be valid (one row per tenant or user), and beside a new user's, the
+        first one again: it meets the unique key only after the policies have passed it."""
         place = (relation.oid, tenant.name if tenant else None)
         single = self._tenancy.of(relation.oid).kind == "registry" or self._lessons[relation.oid].full()
         if not single and relation.oid not in self._found.failures:
             row, _ = self._insert(relation, tenant, keep=False)
             if row is not None:
                 self._found.proposed[place].append(row)
-                return
+                users = (tenant.user, *tenant.fellows) if tenant else ()
+                named = self._tenancy.principal_columns.get(relation.oid, ())
+                if not users or all(row.get(column) in users for column in named if column in row):
+                    return
         computed = {column.name for column in relation.columns if column.generated}
         again = {column: value for column, value in self._found.rows[place][0].items() if column not in computed}
         self._found.proposed[place].append(again)

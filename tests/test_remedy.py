@@ -1,0 +1,52 @@
+"""A leak carries the fix of the check that tells its cause, and of no other on the same table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlsaudit.finding import Finding
+from rlsaudit.remedy import with_fix
+
+LEAK = Finding(
+    "PROBE-READ", "probe", "t", "critical", "public.t", "m", property="read", relation="public.t", command="SELECT",
+    attack="SELECT * FROM t;",
+)  # fmt: skip
+POLICY = Finding(
+    "RLS102",
+    "check",
+    "t",
+    "critical",
+    "policy p on public.t",
+    "m",
+    relation="public.t",
+    command="SELECT and DELETE",
+    fix="p",
+)
+RIGHTS = Finding(
+    "RLS203", "check", "t", "high", "public.t", "m", relation="public.t", command="TRUNCATE and TRIGGER", fix="r"
+)
+KEY = Finding("RLS503", "check", "t", "low", "public.t", "t_x_fkey (x) may refer", relation="public.t", fix="k")
+CONTEXT = Finding("RLS403", "check", "t", "critical", "public.set_tenant(text)", "m", fix="c")
+ALL = (RIGHTS, KEY, CONTEXT, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("leak", "fix"),
+    [
+        (LEAK, "p"),
+        (replace(LEAK, property="closed"), "p"),
+        (replace(LEAK, command="INSERT", property="forge"), ""),
+        (replace(LEAK, object="public.u", relation="public.u"), ""),
+        (replace(LEAK, attack="CREATE TRIGGER x;", command="INSERT"), "r"),
+        (replace(LEAK, property="carryover", object="public.u"), "c"),
+        (replace(LEAK, property="interference", message="tells through t_x_fkey of other tenants' rows"), "k"),
+        (replace(LEAK, property="interference", message="tells through t_y_fkey of other tenants' rows"), ""),
+        (replace(LEAK, property="alive"), ""),
+        (replace(LEAK, fix="own"), "own"),
+    ],
+)
+def test_the_cause_and_no_other(leak: Finding, fix: str) -> None:
+    assert with_fix(leak, ALL).fix == fix
+    assert with_fix(leak, ()).fix == leak.fix
