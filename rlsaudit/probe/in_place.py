@@ -24,7 +24,7 @@ from rlsaudit.probe.attacks.reach import touches
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.detector import unguarded
 from rlsaudit.probe.ground import oracle
-from rlsaudit.probe.ground.digest import DIGEST, release
+from rlsaudit.probe.ground.digest import DIGEST, release, vacate
 from rlsaudit.probe.ground.leak import Leak, Tried, shortest
 from rlsaudit.probe.ground.lost import lost
 from rlsaudit.probe.ground.session import Transcript
@@ -163,7 +163,8 @@ def _detect(connection: Connection, arena: Arena, seen: _Seen) -> tuple[unguarde
 def _again(connection: Connection, arena: Arena, leak: Leak) -> bool:
     """Whether the same program shows the same leak once more."""
     role = next(role for role in arena.tenancy.roles if role.name == leak.role)
-    first = [release(arena.catalog.relation(leak.relation))] if leak.without else []
+    removing = vacate if leak.relation in leak.without else release
+    first = [removing(arena.catalog.relation(leak.relation))] if leak.without else []
     program = [*leak.context, *leak.visits[-1].statements]
     with _guest(connection, arena, role) as guest:
         if leak.channel != "digest":

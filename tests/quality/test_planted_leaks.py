@@ -315,3 +315,25 @@ def test_a_new_user_is_no_user_who_is_there(base, schema, check, leaks) -> None:
     cell = next(cell for cell in result.cells if (cell.relation, cell.command) == ("shop.users", "INSERT"))
     assert cell.state == ("leak" if leaks else "held")
     assert leaks or "own rows reached" in cell.reason
+
+
+_ONE_EACH = """
+CREATE TABLE shop.settings (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);
+ALTER TABLE shop.settings ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON shop.settings USING (tenant_id = shop.tenant()){};
+GRANT SELECT, INSERT ON shop.settings TO q_app;
+"""
+
+
+@pytest.mark.parametrize(("check", "leaks"), [(" WITH CHECK (true)", True), ("", False)])
+def test_a_unique_key_stands_in_for_no_policy(base, schema, psql, check, leaks) -> None:
+    """Of a table with one row for each tenant every tenant has one: the next tenant has none yet."""
+    result = schema(base + _ONE_EACH.format(check)).probe()
+    cell = next(cell for cell in result.cells if (cell.relation, cell.command) == ("shop.settings", "INSERT"))
+    assert cell.state == ("leak" if leaks else "held")
+    found = [f for f in result.findings if f.object == "shop.settings" and f.property == "forge"]
+    assert [f.command for f in found] == ["INSERT"] * leaks
+    for finding in found:
+        assert "its unique key refuses" in finding.message
+        assert psql(finding.replay, result.schema) == "LEAK"
+    assert leaks or "with row security off the same statements cross" in cell.reason

@@ -13,7 +13,7 @@ from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.finding import Property
 from rlsaudit.probe.attacks.relation import Attack, Target, attacks, target
 from rlsaudit.probe.ground import oracle
-from rlsaudit.probe.ground.digest import DIGEST, digest_of, reach, referrers, release
+from rlsaudit.probe.ground.digest import DIGEST, digest_of, reach, referrers, release, vacate
 from rlsaudit.probe.ground.leak import Leak, Tried, Visit
 from rlsaudit.probe.ground.session import CANCELLED, DENIED, Patience, Reply, Session, Transcript
 from rlsaudit.probe.ground.statement_text import acting
@@ -181,6 +181,11 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         relation = arena.catalog.relation(attack.relation)
         without = frozenset(child.oid for child in referrers(arena.catalog, relation))
         transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
+    elif failed is not None and _occupied(arena, attack, failed, tried):
+        # The policies have passed the row, and its place is taken: try again where none of the relation's rows stands.
+        without = frozenset({attack.relation})
+        first = vacate(arena.catalog.relation(attack.relation))
+        transcript = _run(arena, session, context, attack, (first, arena.digest(attack.relation)))
     tried.trials += 1
     tried.cancelled += any(reply.sqlstate == CANCELLED for reply in transcript.replies)
     judged = _split(transcript, len(context), attack, released=bool(without))
@@ -220,6 +225,17 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
                 severity="high" if attack.aim == "peek" else None,  # it takes a function of the attacker's own
             )
         )
+
+
+def _occupied(arena: Arena, attack: Attack, failed: Reply, tried: Tried) -> bool:
+    """Whether a unique key alone refused a row of another tenant: policies are asked before it.  That a tenant is there
+    already is no policy's matter."""
+    if failed.sqlstate != "23505" or failed.raised or attack.command != "INSERT" or attack.aim == "own":
+        return False
+    if arena.tenancy.of(attack.relation).kind == "registry" or any(leak.breaks == "forge" for leak in tried.leaks):
+        return False
+    parts = (attack.relation, *(child.oid for child in arena.catalog.children_of(attack.relation)))
+    return any(index.name == failed.constraint for oid in parts for index in arena.catalog.indexes_of(oid))
 
 
 def _run(

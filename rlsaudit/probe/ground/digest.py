@@ -46,10 +46,10 @@ BEGIN
         AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')
     ));
 END"""
-_RELEASE = f"""
+_REMOVING = f"""
 BEGIN
-    IF to_regproc('{SCHEMA}.release_' || relation) IS NOT NULL THEN
-        EXECUTE 'SELECT {SCHEMA}.release_' || relation || '()';
+    IF to_regproc('{SCHEMA}.{{what}}_' || relation) IS NOT NULL THEN
+        EXECUTE 'SELECT {SCHEMA}.{{what}}_' || relation || '()';
     END IF;
 END"""
 _WHOLE = f"BEGIN RETURN QUERY SELECT * FROM {SCHEMA}.digest(NULL); END"
@@ -74,6 +74,11 @@ def release(relation: Relation) -> str:
     return f"SELECT {SCHEMA}.release({relation.oid})"
 
 
+def vacate(relation: Relation) -> str:
+    """A statement that removes every row of ``relation``, so that a unique key cannot stand in for a policy."""
+    return f"SELECT {SCHEMA}.vacate({relation.oid})"
+
+
 def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...]) -> None:
     """Create the functions: rows of ``(relation oid, owner text, count text, hash text)``, the OID alone ahead of them.
 
@@ -86,6 +91,8 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     for relation in digested(catalog, tenancy):
         whose = owner(catalog, tenancy.of(relation.oid), tenants)
         made.append(_function(f"digest_{relation.oid}()", f"BEGIN RETURN QUERY {_counting(relation, whose)}; END"))
+        deletion = said("DELETE FROM {};", name(relation))
+        made.append(_function(f"vacate_{relation.oid}()", f"BEGIN {deletion} END", returns="void"))
         if children := referrers(catalog, relation):
             deletions = " ".join(said("DELETE FROM {};", name(child)) for child in children)
             made.append(_function(f"release_{relation.oid}()", f"BEGIN {deletions} END", returns="void"))
@@ -93,9 +100,12 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     public = {
         "digest(wanted bigint[])": _function("digest(wanted bigint[])", _CHOSEN, definer=_SEES),
         "digest()": _function("digest()", _WHOLE if by_others else _TOUCHED, definer=_SEES),
-        "release(relation bigint)": _function(
-            "release(relation bigint)", _RELEASE, returns="void", definer=_UNTRIGGERED
-        ),
+        **{
+            f"{what}(relation bigint)": _function(
+                f"{what}(relation bigint)", _REMOVING.format(what=what), returns="void", definer=_UNTRIGGERED
+            )
+            for what in ("release", "vacate")
+        },
     }
     for at in range(0, len(made), _MESSAGE):
         connection.execute(";\n".join(made[at : at + _MESSAGE]).encode(), prepare=False)

@@ -47,7 +47,7 @@ class Leak:
     found: tuple[str, ...] = ()
     """What a superuser's script changes first, so that rows stand as careless hands leave them."""
     without: frozenset[int] = frozenset()
-    """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
+    """Relations whose rows were removed first, so that a foreign key or a unique one does not hide the leak."""
     persona: str = ""
     key_column: str = ""
     """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
