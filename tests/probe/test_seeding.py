@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rlsaudit.probe.seeding import plan
 from rlsaudit.probe.seeding.populate import populate
 from rlsaudit.probe.seeding.seed import ROWS_PER_TENANT
@@ -169,3 +171,30 @@ def test_a_row_that_does_not_fit_into_a_page_is_left_partly_empty(schema) -> Non
         rows = world.of(loaded.oid("public.wide"), tenant.key)
         assert rows, world.failures
         assert all(any(value and value in world.marks for value in row.values()) for row in rows)
+
+
+SESSIONS = """
+CREATE ROLE s_app LOGIN;
+CREATE TABLE orgs (id uuid PRIMARY KEY, name text NOT NULL);
+CREATE TABLE users (id uuid PRIMARY KEY, name text NOT NULL);
+CREATE TABLE sessions (token uuid PRIMARY KEY, user_id uuid NOT NULL REFERENCES users);
+CREATE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS
+    $$ SELECT user_id FROM sessions WHERE token = NULLIF(current_setting('app.session_id', true), '')::uuid $$;
+CREATE TABLE members (org_id uuid NOT NULL REFERENCES orgs, user_id uuid NOT NULL REFERENCES users, PRIMARY KEY (org_id, user_id));
+CREATE TABLE mails (id uuid PRIMARY KEY, user_id uuid NOT NULL REFERENCES users, address text NOT NULL);
+CREATE FUNCTION mine() RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS
+    $$ SELECT org_id FROM members WHERE user_id = me() $$;
+ALTER TABLE orgs ENABLE ROW LEVEL SECURITY; ALTER TABLE members ENABLE ROW LEVEL SECURITY; ALTER TABLE mails ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON orgs USING (id IN (SELECT mine())); CREATE POLICY p ON members USING (org_id IN (SELECT mine()));
+CREATE POLICY p ON mails USING (user_id = me());
+GRANT SELECT ON orgs, members, mails TO s_app;
+"""
+
+
+@pytest.mark.parametrize("before", ["", "CREATE TABLE settings (org_id uuid PRIMARY KEY);"])  # one row more or less
+def test_a_session_is_that_of_the_user_whose_name_it_bears(schema, before) -> None:
+    """The context names a session, which a table ties to a user: rows of that user are the session's own."""
+    result = schema(before + SESSIONS).probe()
+    assert {(c.relation, c.state) for c in result.cells if c.command == "SELECT" and c.trials} == {
+        ("public.orgs", "held"), ("public.members", "held"), ("public.mails", "held"),
+    }  # fmt: skip

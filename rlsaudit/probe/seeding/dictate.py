@@ -112,6 +112,7 @@ class Dictator:
             return
         parents = self._parents(constraint.referenced, tenant)
         fitting = [p for p in parents if all(p.get(there) == known[here] for here, there in pairs if here in known)]
+        fitting = self._of_user(relation, constraint, fixed, fitting) or fitting
         if fitting:
             # Two foreign keys of one row walk their parents at different speeds, so that all pairs come up.
             chosen = fitting[serial % len(fitting)]
@@ -132,6 +133,16 @@ class Dictator:
             found.itself.append(pairs)
         else:
             self._missing(found, constraint)
+
+    def _of_user(
+        self, relation: Relation, constraint: Constraint, fixed: Mapping[str, str | None], parents: list[Filled]
+    ) -> list[Filled]:
+        """Where people's sessions are kept, the user of the session: whom the session's own name stands for."""
+        if self._tenancy.of(relation.oid).kind != "principal":
+            return []
+        users = {fixed[column] for column in self._tenancy.principal_columns.get(relation.oid, ()) if column in fixed}
+        named = self._tenancy.principal_columns.get(constraint.referenced, ())
+        return [parent for parent in parents if any(parent.get(column) in users for column in named)]
 
     def _missing(self, found: Dictated, constraint: Constraint) -> None:
         parent = self._catalog.find_relation(constraint.referenced)
