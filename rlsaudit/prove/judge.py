@@ -77,8 +77,8 @@ class Result:
 
 
 def judge(question: Question) -> Result:
-    """The verdict on a question: the worst of its parts.  Rows of several tenants that are all the acting user's own are
-    left out where such rows say to which tenants it belongs."""
+    """The verdict on a question: the worst of its parts.  It is open where one tenant's rows are seen, and others that say
+    to which tenants the acting user belongs."""
     if not question.bounds:
         return Result("proven", "no policy applies: default deny")
     session = _session(question)
@@ -86,12 +86,24 @@ def judge(question: Question) -> Result:
     if found.verdict == "refuted" and question.others:
         found = _agreeing(question, question.others, session)
         if found.verdict == "proven":
-            found = replace(found, reason=f"{found.reason}; beside these there are the acting user's own")
+            reason = "rows are one tenant's, or name the acting user as one to whom their tenant belongs"
+            return max((replace(found, verdict="unknown", reason=reason), *_always(question)), key=_worse)
     if found.verdict != "proven":
         return found
-    results = [_closed(question, side, predicate, session) for side, predicate in question.bounds]
-    results += [_silent(question, predicate) for side, predicate in question.bounds if side == "old"]
-    return max([found, *results], key=lambda result: _WORSE.index(result.verdict))
+    return max((found, *_always(question)), key=_worse)
+
+
+def _always(question: Question) -> Iterator[Result]:
+    """What must hold beside: nothing without a context, and no error that tells."""
+    for side, predicate in question.bounds:
+        yield _closed(question, side, predicate, _session(question))
+    for side, predicate in question.bounds:
+        if side == "old":
+            yield _silent(question, predicate)
+
+
+def _worse(result: Result) -> int:
+    return _WORSE.index(result.verdict)
 
 
 def _session(question: Question) -> Session:
@@ -105,8 +117,7 @@ def _session(question: Question) -> Session:
 
 
 def _agreeing(question: Question, bounds: tuple[Bound, ...], session: Session) -> Result:
-    results = [_agreement(question, one, other, session) for one, other in _pairs(bounds)]
-    return max(results, key=lambda result: _WORSE.index(result.verdict))
+    return max((_agreement(question, one, other, session) for one, other in _pairs(bounds)), key=_worse)
 
 
 def _pairs(bounds: tuple[Bound, ...]) -> Iterator[tuple[Bound, Bound]]:

@@ -1,13 +1,18 @@
-"""Ways through a policy by the acting user's own name: what ties a user to tenants is the user's to see."""
+"""Ways through a policy by the acting user's own name: the tenant that a user owns, and its memberships, are its to see."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from rlsaudit.catalog import expression as e
 from rlsaudit.catalog.expression import Expression
+from rlsaudit.catalog.model import Catalog
+from rlsaudit.catalog.relations import Relation
 from rlsaudit.prove.tables import NOTHING
+from rlsaudit.tenancy.model import Classified
 
+_OWNER = re.compile(r"owner|founder|creator|created_by|admin_user", re.IGNORECASE)
 Own = Callable[[e.Column, Expression], bool]
 """Whether a column that is equal to something makes the row the acting user's own."""
 
@@ -25,3 +30,31 @@ def without_own(predicate: Expression, own: Own) -> Expression:
                 if isinstance(column, e.Column) and column.level == 0 and own(column, there):
                     return NOTHING
     return predicate
+
+
+def ties(catalog: Catalog, relation: Relation, classified: Classified, column: e.Column) -> bool:
+    """Whether the column says to which tenants a user belongs: the owner in the list of tenants, or a member where there
+    is one row for each tenant and user."""
+    if classified.kind == "registry":
+        return bool(_OWNER.search(column.name))
+    key = relation.column(classified.key) if classified.key and not classified.path else None
+    pair = {column.number, key.number} if key is not None else set()
+    return classified.kind == "membership" and any(
+        one.unique and set(one.columns) == pair for one in catalog.indexes_of(relation.oid)
+    )
+
+
+def names_user(expression: Expression) -> bool:
+    """Whether it is what the session says of itself, and nothing made of that: a setting, a claim in one, no lookup."""
+    match expression:
+        case e.Setting():
+            return True
+        case e.Cast(argument=inner) | e.Json(document=inner) | e.NullIf(left=inner):
+            return names_user(inner)
+        case e.Coalesce(arguments=arguments):
+            return all(names_user(one) for one in arguments)
+        case e.Call(inlined=body) if body is not None:
+            return names_user(body)
+        case e.Subquery(kind="scalar", relations=(), condition=None, target=target, plain=True) if target is not None:
+            return names_user(target)
+    return False

@@ -22,7 +22,6 @@ from rlsaudit.catalog.expression import (
     Expression,
     columns,
     comparisons,
-    depends_on_row,
     renumbered,
     subquery_relations,
     walk,
@@ -34,7 +33,7 @@ from rlsaudit.catalog.visibility import Visibility
 from rlsaudit.prove.constraints import checks_on, rewritten
 from rlsaudit.prove.goals import Side
 from rlsaudit.prove.judge import Bound, Question, Result, Verdict, judge
-from rlsaudit.prove.own_rows import without_own
+from rlsaudit.prove.own_rows import names_user, ties, without_own
 from rlsaudit.prove.tables import Key, Reader, anonymous, anonymous_key, combined, key_of
 from rlsaudit.prove.witness import Witness
 from rlsaudit.tenancy.model import ApplicationRole, Classified, Tenancy
@@ -279,22 +278,19 @@ class _Subject:
         return tuple((side, predicate) for side, predicate in bounds if predicate is not None)
 
     def _others(self, command: Command, bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
-        """The bounds without the rows that say of the acting user to which tenants it belongs; who owns a tenant may also
-        change its row, and nobody may enrol himself.  Empty where there are none."""
-        sides = {"registry": ("old", "new"), "membership": ("old",), "principal": ("old",)}.get(
-            self.classified.kind, ()
-        )
-        if command == "INSERT":
+        """The bounds of SELECT without rows that say of the acting user to which tenants it belongs.  Empty where there
+        are none: what is the user's to see is not the user's to change."""
+        if command != "SELECT":
             return ()
-        found = tuple((side, without_own(one, self._own) if side in sides else one) for side, one in bounds)
+        found = tuple((side, without_own(one, self._own)) for side, one in bounds)
         return found if found != bounds else ()
 
     def _own(self, column: e.Column, other: Expression) -> bool:
-        """Whether it is a column for users, held against the user of the session."""
+        """Whether it is a column for users that ties them to tenants, held against the user of the session."""
         named = self.tenancy.principal_columns.get(self.relation.oid, ())
-        context = settings(other, self.catalog)
-        user = bool(context) and not context & self.tenant_settings and not depends_on_row(other)
-        return user and column.name in named and column.name != self.key.name
+        user = names_user(other) and not settings(other, self.catalog) & self.tenant_settings
+        tie = column.name in named and column.name != self.key.name
+        return user and tie and ties(self.catalog, self.relation, self.classified, column)
 
     def _constrained(self, *kinds: str) -> bool:
         constraints = self.catalog.constraints_of(self.relation.oid)
