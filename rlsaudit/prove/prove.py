@@ -270,6 +270,8 @@ class _Subject:
         if command == "UPDATE":
             updatable = self.visibility.columns(self.role.oid, self.relation, "UPDATE")
             fixed = {column.name for column in (self.key.hops[0].columns if self.key.hops else (self.key.column,))}
+            if self.classified.kind == "membership":  # a row of another's may become the user's own
+                fixed |= set(self.tenancy.principal_columns.get(self.relation.oid, ()))
             if updatable and not fixed & set(updatable):
                 sides = ("old",)  # the new row keeps the old one's key
         bounds = [(side, combined(self.catalog, policies, side)) for side in sides]

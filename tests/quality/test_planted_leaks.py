@@ -337,3 +337,73 @@ def test_a_unique_key_stands_in_for_no_policy(base, schema, psql, check, leaks) 
         assert "its unique key refuses" in finding.message
         assert psql(finding.replay, result.schema) == "LEAK"
     assert leaks or "with row security off the same statements cross" in cell.reason
+
+
+_GUARDED = "ALTER TABLE shop.{0} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+_TAKEN_PLACES = {
+    "through a view": (
+        "CREATE TABLE shop.t (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);"
+        + _GUARDED.format("t")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (tenant_id > 0); RESET ROLE;"
+        "CREATE VIEW shop.v WITH (security_invoker) AS SELECT * FROM shop.t; GRANT SELECT, INSERT ON shop.t, shop.v TO q_app;",
+        "shop.v", "INSERT",
+    ),
+    "a partition of a partition": (
+        "CREATE TABLE shop.t (tenant_id integer NOT NULL REFERENCES shop.tenants, kind text NOT NULL, PRIMARY KEY (tenant_id,"
+        " kind)) PARTITION BY LIST (kind); CREATE TABLE shop.t1 PARTITION OF shop.t DEFAULT PARTITION BY HASH (tenant_id);"
+        "CREATE TABLE shop.t2 PARTITION OF shop.t1 FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+        "ALTER TABLE shop.t ADD CHECK (kind = 'only');"
+        + _GUARDED.format("t")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (tenant_id > 0);"
+        "GRANT SELECT, INSERT ON shop.t TO q_app;",
+        "shop.t", "INSERT",
+    ),
+    "an exclusion constraint": (
+        "CREATE TABLE shop.t (tenant_id integer NOT NULL REFERENCES shop.tenants, theme text, EXCLUDE USING hash (tenant_id WITH =));"
+        + _GUARDED.format("t")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (tenant_id > 0);"
+        "GRANT SELECT, INSERT ON shop.t TO q_app;",
+        "shop.t", "INSERT",
+    ),
+    "an own row that moves": (
+        "CREATE TABLE shop.t (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);"
+        + _GUARDED.format("t")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (tenant_id > 0);"
+        "GRANT SELECT, UPDATE ON shop.t TO q_app;",
+        "shop.t", "UPDATE",
+    ),
+    "a policy that asks for an own row": (
+        "CREATE TABLE shop.t (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);"
+        "CREATE FUNCTION shop.has() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS"
+        " 'SELECT EXISTS (SELECT FROM shop.t WHERE tenant_id = shop.tenant())';"
+        + _GUARDED.format("t").replace(", FORCE ROW LEVEL SECURITY", "")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (shop.has());"
+        "GRANT SELECT, INSERT ON shop.t TO q_app;",
+        "shop.t", "INSERT",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _TAKEN_PLACES)
+def test_a_place_that_is_taken_is_no_wall(base, schema, name) -> None:
+    bad, object_, command = _TAKEN_PLACES[name]
+    found = {(f.property, f.object, f.command, f.confirmed) for f in schema(base + bad).probe().findings}
+    assert ("forge", object_, command, True) in found
+
+
+def test_a_row_that_becomes_the_tenants_own_meets_its_own_row(base, schema) -> None:
+    """A trigger gives it the acting tenant's key: its place is taken by the tenant itself, and nobody else's row is touched."""
+    result = schema(base + """
+        CREATE TABLE shop.t (id integer PRIMARY KEY, tenant_id integer NOT NULL UNIQUE REFERENCES shop.tenants, label text);
+        CREATE TABLE shop.log (id serial PRIMARY KEY, t integer NOT NULL REFERENCES shop.t);
+        CREATE FUNCTION shop.claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant_id := shop.tenant(); RETURN NEW; END $$;
+        CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO shop.log (t) VALUES (NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER claim BEFORE INSERT ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.claim();
+        CREATE TRIGGER note AFTER INSERT ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.note();
+        ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.log ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant());
+        CREATE POLICY own ON shop.log USING (EXISTS (SELECT FROM shop.t WHERE t.id = log.t AND t.tenant_id = shop.tenant()));
+        GRANT SELECT, INSERT ON shop.t, shop.log TO q_app; GRANT USAGE ON ALL SEQUENCES IN SCHEMA shop TO q_app;
+    """).probe()  # fmt: skip
+    assert [(f.property, f.object, f.message) for f in result.findings] == []

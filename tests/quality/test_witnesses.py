@@ -235,10 +235,19 @@ _AUTHORS = (
 )
 _MADE_OF = _OWNS.replace(f"= {_ME}", f"= CASE WHEN {_ME} IS NULL THEN 1 ELSE 2 END") % ""
 
+_INVITED = (
+    "CREATE TABLE members (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, user_id int NOT NULL, invited_by int"
+    " NOT NULL); ALTER TABLE members ENABLE ROW LEVEL SECURITY; GRANT SELECT, UPDATE (user_id) ON members TO w_app;"
+    f" CREATE POLICY s ON members FOR SELECT USING (user_id = {_ME});"
+    f" CREATE POLICY u ON members FOR UPDATE USING (invited_by = {_ME} OR user_id = {_ME});"
+    f" CREATE POLICY m ON items USING (tenant_id IN (SELECT m.tenant_id FROM members AS m WHERE m.user_id = {_ME}));"
+)
+
 
 @pytest.mark.parametrize(
     ("more", "table", "command"),
     [
+        (_INVITED, "public.members", "UPDATE"),
         (_OWNS % " OR level = 4711", "public.tenants", "SELECT"),
         (_LINKS % " OR level = 4711", "public.members", "SELECT"),
         (_REFERRED, "public.tenants", "SELECT"),

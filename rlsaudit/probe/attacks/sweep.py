@@ -28,6 +28,9 @@ CellKey = tuple[int, str, Command]
 _BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"})
 _IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
 """The statement has no meaning here: a view that cannot be written, a generated column."""
+_TAKEN = frozenset({"23505", "23P01"})
+_VACATED = 12
+"""Attacks of a cell that are tried again where their place is free."""
 _HANGS = 6
 """Statements of one cell that may run into the timeout before it is given up."""
 _RAISED = frozenset({"P0001", "P0002", "P0004"})
@@ -173,7 +176,7 @@ def crossing(
 
 def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
     context = acting(persona, attack.tenant.key, attack.tenant.user)
-    without: frozenset[int] = frozenset()
+    without, vacated = frozenset[int](), False
     transcript = _run(arena, session, context, attack)
     failed = transcript.failed
     if failed is not None and failed.sqlstate == "23503" and attack.command in ("UPDATE", "DELETE"):
@@ -181,11 +184,14 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         relation = arena.catalog.relation(attack.relation)
         without = frozenset(child.oid for child in referrers(arena.catalog, relation))
         transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
-    elif failed is not None and _occupied(arena, attack, failed, tried):
-        # The policies have passed the row, and its place is taken: try again where none of the relation's rows stands.
-        without = frozenset({attack.relation})
-        first = vacate(arena.catalog.relation(attack.relation))
-        transcript = _run(arena, session, context, attack, (first, arena.digest(attack.relation)))
+    elif failed is not None and (place := _occupied(arena, attack, failed, tried)) is not None:
+        # The policies have passed the row, and its place is taken: try again where no other tenant's rows stand.
+        without, vacated = frozenset({place.oid}), True
+        tried.vacated += 1
+        # Whose children are told by way of a removed row are told apart by nothing else.
+        stands = digest_of({place.oid, *(child.oid for child in referrers(arena.catalog, place))})
+        stands = arena.digest(attack.relation) if arena.in_place else stands
+        transcript = _run(arena, session, context, attack, (vacate(place, attack.tenant.key), stands))
     tried.trials += 1
     tried.cancelled += any(reply.sqlstate == CANCELLED for reply in transcript.replies)
     judged = _split(transcript, len(context), attack, released=bool(without))
@@ -220,6 +226,7 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
                 mark=evidence.mark,
                 changed=evidence.relation,
                 without=without,
+                vacated=vacated,
                 persona=persona.name,
                 key_column=key_column,
                 severity="high" if attack.aim == "peek" else None,  # it takes a function of the attacker's own
@@ -227,15 +234,27 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         )
 
 
-def _occupied(arena: Arena, attack: Attack, failed: Reply, tried: Tried) -> bool:
-    """Whether a unique key alone refused a row of another tenant: policies are asked before it.  That a tenant is there
-    already is no policy's matter."""
-    if failed.sqlstate != "23505" or failed.raised or attack.command != "INSERT" or attack.aim == "own":
-        return False
-    if arena.tenancy.of(attack.relation).kind == "registry" or any(leak.breaks == "forge" for leak in tried.leaks):
-        return False
-    parts = (attack.relation, *(child.oid for child in arena.catalog.children_of(attack.relation)))
-    return any(index.name == failed.constraint for oid in parts for index in arena.catalog.indexes_of(oid))
+def _occupied(arena: Arena, attack: Attack, failed: Reply, tried: Tried) -> Relation | None:
+    """The relation whose unique key alone refused a row of another tenant: policies are asked before it.  That a tenant is
+    there already is no policy's matter."""
+    if failed.sqlstate not in _TAKEN or failed.raised or attack.aim == "own" or tried.vacated >= _VACATED:
+        return None
+    if any(leak.breaks == "forge" for leak in tried.leaks):
+        return None
+    catalog = arena.catalog
+    queue = [attack.relation, *catalog.mentions("relation", attack.relation, "relation")]
+    seen: set[int] = set()
+    while queue:
+        relation = catalog.find_relation(queue.pop())
+        if relation is None or relation.oid in seen:
+            continue
+        seen.add(relation.oid)
+        queue += [child.oid for child in catalog.children_of(relation.oid)]
+        if any(index.name == failed.constraint for index in catalog.indexes_of(relation.oid)):
+            while relation.is_partition:
+                relation = catalog.relation(relation.parents[0])
+            return relation if arena.tenancy.of(relation.oid).kind != "registry" else None
+    return None
 
 
 def _run(

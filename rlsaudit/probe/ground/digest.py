@@ -46,10 +46,16 @@ BEGIN
         AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')
     ));
 END"""
-_REMOVING = f"""
+_RELEASE = f"""
 BEGIN
-    IF to_regproc('{SCHEMA}.{{what}}_' || relation) IS NOT NULL THEN
-        EXECUTE 'SELECT {SCHEMA}.{{what}}_' || relation || '()';
+    IF to_regproc('{SCHEMA}.release_' || relation) IS NOT NULL THEN
+        EXECUTE 'SELECT {SCHEMA}.release_' || relation || '()';
+    END IF;
+END"""
+_VACATE = f"""
+BEGIN
+    IF to_regproc('{SCHEMA}.vacate_' || relation) IS NOT NULL THEN
+        EXECUTE 'SELECT {SCHEMA}.vacate_' || relation || '($1)' USING $2;
     END IF;
 END"""
 _WHOLE = f"BEGIN RETURN QUERY SELECT * FROM {SCHEMA}.digest(NULL); END"
@@ -74,9 +80,10 @@ def release(relation: Relation) -> str:
     return f"SELECT {SCHEMA}.release({relation.oid})"
 
 
-def vacate(relation: Relation) -> str:
-    """A statement that removes every row of ``relation``, so that a unique key cannot stand in for a policy."""
-    return f"SELECT {SCHEMA}.vacate({relation.oid})"
+def vacate(relation: Relation, tenant: str) -> str:
+    """A statement that removes rows of ``relation`` that are other tenants' than this one's, so that a unique key cannot
+    stand in for a policy."""
+    return said("SELECT {}.vacate({}, {})", sql.Identifier(SCHEMA), sql.Literal(relation.oid), sql.Literal(tenant))
 
 
 def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...]) -> None:
@@ -91,8 +98,8 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     for relation in digested(catalog, tenancy):
         whose = owner(catalog, tenancy.of(relation.oid), tenants)
         made.append(_function(f"digest_{relation.oid}()", f"BEGIN RETURN QUERY {_counting(relation, whose)}; END"))
-        deletion = said("DELETE FROM {};", name(relation))
-        made.append(_function(f"vacate_{relation.oid}()", f"BEGIN {deletion} END", returns="void"))
+        deletion = said("DELETE FROM {} AS t WHERE {} <> $1;", name(relation), whose)
+        made.append(_function(f"vacate_{relation.oid}(tenant text)", f"BEGIN {deletion} END", returns="void"))
         if children := referrers(catalog, relation):
             deletions = " ".join(said("DELETE FROM {};", name(child)) for child in children)
             made.append(_function(f"release_{relation.oid}()", f"BEGIN {deletions} END", returns="void"))
@@ -100,12 +107,12 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     public = {
         "digest(wanted bigint[])": _function("digest(wanted bigint[])", _CHOSEN, definer=_SEES),
         "digest()": _function("digest()", _WHOLE if by_others else _TOUCHED, definer=_SEES),
-        **{
-            f"{what}(relation bigint)": _function(
-                f"{what}(relation bigint)", _REMOVING.format(what=what), returns="void", definer=_UNTRIGGERED
-            )
-            for what in ("release", "vacate")
-        },
+        "release(relation bigint)": _function(
+            "release(relation bigint)", _RELEASE, returns="void", definer=_UNTRIGGERED
+        ),
+        "vacate(relation bigint, tenant text)": _function(
+            "vacate(relation bigint, tenant text)", _VACATE, returns="void", definer=_UNTRIGGERED
+        ),
     }
     for at in range(0, len(made), _MESSAGE):
         connection.execute(";\n".join(made[at : at + _MESSAGE]).encode(), prepare=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rlsaudit.finding import Property, Severity
 from rlsaudit.probe.ground.oracle import Channel
+from rlsaudit.probe.ground.world import SHARED
 
 _COPIED = re.compile(r'COPY (?P<relation>"(?:[^"]|"")*"\."(?:[^"]|"")*") \((?P<columns>.*)\) TO STDOUT', re.DOTALL)
 Place = tuple[int, str, str, Property]
@@ -47,7 +48,9 @@ class Leak:
     found: tuple[str, ...] = ()
     """What a superuser's script changes first, so that rows stand as careless hands leave them."""
     without: frozenset[int] = frozenset()
-    """Relations whose rows were removed first, so that a foreign key or a unique one does not hide the leak."""
+    """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
+    vacated: bool = False
+    """Only those of other tenants than the actor were, so that a unique key does not hide it."""
     persona: str = ""
     key_column: str = ""
     """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
@@ -82,6 +85,10 @@ class Leak:
         """The last statement in a form whose rows can be looked into."""
         return plain(self.statement)
 
+    def goes_without(self, relation: int, owner: str) -> bool:
+        """Whether rows of this owner were removed first."""
+        return relation in self.without and not (self.vacated and owner in (self.actor, SHARED))
+
     @property
     def place(self) -> Place:
         """Leaks with the same place are one finding."""
@@ -108,6 +115,8 @@ class Tried:
     """Another error of a command that was to work: nothing is known then."""
     impossible: str = ""
     """The server's word that the command has no meaning here (a view that cannot be written)."""
+    vacated: int = 0
+    """Attacks that were tried again without other tenants' rows in their place."""
     cancelled: int = 0
     """Attacks that ran into the timeout, and have shown nothing."""
     empty: bool = False

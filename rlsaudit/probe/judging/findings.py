@@ -194,7 +194,7 @@ def _message(leak: Leak, thing: str, at_stake: str, *, shared: bool) -> str:
             said = f"{who}, {acting}, {program} stored a reference to another tenant's row: {leak.constraint} does not hold."
         case "forge":
             said = f"{who}, {acting}, {program} put a row into another tenant's part of {at_stake}."
-            said += " Where one stands already its unique key refuses." if leak.relation in leak.without else ""
+            said += " Where one stands already its unique key refuses." if leak.vacated else ""
         case "interference":
             through = f" through {leak.constraint}" if leak.constraint else ""
             said = f"{who}, {acting}, {program} tells{through} of other tenants' rows: with them, {leak.mark}."

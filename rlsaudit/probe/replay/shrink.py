@@ -49,7 +49,7 @@ class Trying:
 
     def __init__(self, connection: Connection, stage: Stage, rows: Sequence[SeedRow]) -> None:
         self._connection, self._stage, self._rows = connection, stage, rows
-        self._without: frozenset[int] | None = None
+        self._without: tuple[frozenset[int], bool, str] | None = None
         self._stands = False
         self._standing = ExitStack()
 
@@ -61,8 +61,8 @@ class Trying:
 
     def shows(self, leak: Leak) -> bool:
         """As ``shows``, over all rows but those of relations that the leak goes without."""
-        if leak.without != self._without:
-            self._stand(leak.without)
+        if (leak.without, leak.vacated, leak.actor) != self._without:
+            self._stand(leak)
         try:
             with self._connection.transaction(force_rollback=True):
                 if self._stands and leak.found:
@@ -71,12 +71,16 @@ class Trying:
         except psycopg.Error:
             return False
 
-    def _stand(self, without: frozenset[int]) -> None:
+    def _stand(self, leak: Leak) -> None:
         self._standing.close()
-        self._without = without
+        self._without = (leak.without, leak.vacated, leak.actor)
         try:
             self._standing.enter_context(self._connection.transaction(force_rollback=True))
-            put(self._connection, self._stage, [one for one in self._rows if one.relation.oid not in without])
+            put(
+                self._connection,
+                self._stage,
+                [one for one in self._rows if not leak.goes_without(one.relation.oid, one.owner)],
+            )
             self._stands = True
         except psycopg.Error:
             self._standing.close()
@@ -198,7 +202,7 @@ def shrink_rows(connection: Connection, stage: Stage, leak: Leak, rows: Sequence
     A leak of several visits needs commits: its rows are those of the tenants that take part.  One without a context
     needs a connection that never had any, and keeps its rows where the schema insists on a context to store them.
     """
-    candidates = tuple(one for one in rows if one.relation.oid not in leak.without)
+    candidates = tuple(one for one in rows if not leak.goes_without(one.relation.oid, one.owner))
     if len(leak.visits) > 1:
         return tuple(one for one in candidates if one.owner in (leak.owner, leak.actor, SHARED))
     if leak.channel == "notice" or (stage.guarded and not leak.actor):
