@@ -29,14 +29,20 @@ RIGHTS = Finding(
 )
 KEY = Finding("RLS503", "check", "t", "low", "public.t", "t_x_fkey (x) may refer", relation="public.t", fix="k")
 CONTEXT = Finding("RLS403", "check", "t", "critical", "public.set_tenant(text)", "m", fix="c")
-ALL = (RIGHTS, KEY, CONTEXT, POLICY)
+OPEN = replace(POLICY, check="RLS103", object="policy q on public.t", fix="o")
+OTHERS = replace(POLICY, object="policy r on public.t", role="reporting and batch", fix="x")
+FUNCTION = replace(POLICY, check="RLS302", object="public.f()", command="", fix="f")
+ALL = (RIGHTS, KEY, CONTEXT, POLICY, OPEN, OTHERS, FUNCTION)
 
 
 @pytest.mark.parametrize(
     ("leak", "fix"),
     [
-        (LEAK, "p"),
-        (replace(LEAK, property="closed"), "p"),
+        (LEAK, "p\nx"),
+        (replace(LEAK, role="app"), "p"),
+        (replace(LEAK, role="batch"), "p\nx"),
+        (replace(LEAK, property="closed", role="app"), "p\no"),
+        (replace(LEAK, object="public.f()", command="EXECUTE"), "f"),
         (replace(LEAK, command="INSERT", property="forge"), ""),
         (replace(LEAK, object="public.u", relation="public.u"), ""),
         (replace(LEAK, attack="CREATE TRIGGER x;", command="INSERT"), "r"),
