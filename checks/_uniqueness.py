@@ -15,7 +15,7 @@ from rlsaudit.catalog.policies import default_expression, index_expressions, ind
 from rlsaudit.catalog.relations import Constraint, Index, Relation
 from rlsaudit.check import Subject
 from rlsaudit.finding import Severity
-from rlsaudit.tenancy.people import signs_in
+from rlsaudit.tenancy.people import found_by
 
 _FOLDING = frozenset(
     {"||", "concat", "concat_ws", "lower", "upper", "md5", "sha256", "digest", "coalesce", "format", "text"}
@@ -181,9 +181,8 @@ def told(subject: Subject, one: Unique) -> tuple[Severity, tuple[str, ...]] | No
 
 def by_design(subject: Subject, one: Unique) -> bool:
     """Whether it is what tenants or people are found by before a tenant is known: a tenant's slug, a login."""
-    if subject.tenancy.of(one.relation.oid).kind in ("registry", "principal"):
-        return True
-    return signs_in(one.relation, frozenset[str]().union(*one.elements))
+    kind = subject.tenancy.of(one.relation.oid).kind
+    return found_by(one.relation, kind, frozenset[str]().union(*one.elements))
 
 
 def _out_of_reach(subject: Subject, one: Unique, writer: Writer) -> bool:

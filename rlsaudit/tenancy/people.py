@@ -1,4 +1,4 @@
-"""What people sign in by, before their tenant is known."""
+"""What tenants and people are found by before a tenant is known: it must be unique among all tenants."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ import re
 from collections.abc import Collection
 
 from rlsaudit.catalog.relations import Relation
+from rlsaudit.tenancy.model import RelationClass
 
-_LOGIN = re.compile(
-    r"e_?mail(_address)?|(user|login|nick|screen)_?name|login|handle|phone(_?number)?|sub|auth_?(id|user_?id)"
-)
+_LOGIN = re.compile(r"(e_?)?mail(_address)?|(user|login|nick|screen)_?name|login|handle|sub|auth_?(id|user_?id)")
+_PHONE = re.compile(r"phone(_?number)?|mobile")
 _PEOPLE = re.compile(r"(app_|auth_|tenant_)?(users?(_\w+)?|accounts?|profiles?|logins?|identities)")
 _PASSWORD = re.compile(r"passw(or)?d|pwd|password_?(hash|digest)|encrypted_password")
+_SECRET_OF_A_PERSON = re.compile(
+    r"(^|_)(ssn|social_security\w*|iban|bic|(tax|vat)_?(id|no|number|payer)?|passport\w*|licen[cs]e\w*|national\w*"
+    r"|insurance\w*|bank\w*|card\w*|phone\w*|mobile\w*|birth\w*)(_|$)"
+)
 
 
-def signs_in(relation: Relation, columns: Collection[str]) -> bool:
-    """Whether people sign in by these columns: they must be unique among all tenants."""
-    if not columns or not all(_LOGIN.fullmatch(name.lower()) for name in columns):
-        return False
+def found_by(relation: Relation, kind: RelationClass, columns: Collection[str]) -> bool:
+    """Whether tenants (their slug, name or domain) or people (what they sign in by) are found by these columns.
+
+    In the list of tenants, or of users, that is any name but one that tells of a person or a business what is theirs alone.
+    """
+    if kind in ("registry", "principal"):
+        return not any(_SECRET_OF_A_PERSON.search(name.lower()) for name in columns) or _signs_in(relation, columns)
+    return _signs_in(relation, columns)
+
+
+def _signs_in(relation: Relation, columns: Collection[str]) -> bool:
+    names = [name.lower() for name in columns]
     password = any(_PASSWORD.fullmatch(column.name.lower()) for column in relation.columns)
+    if not names or not all(_LOGIN.fullmatch(name) or (password and _PHONE.fullmatch(name)) for name in names):
+        return False
     return password or bool(_PEOPLE.fullmatch(relation.name.lower()))

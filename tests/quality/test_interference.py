@@ -143,6 +143,9 @@ def test_a_name_is_a_channel_even_as_the_primary_key(base, schema) -> None:
         ("ALTER TABLE shop.tenants ADD UNIQUE (name); GRANT UPDATE ON shop.tenants TO q_app", "shop.tenants", "low"),
         ("ALTER TABLE shop.notes RENAME TO users; ALTER TABLE shop.users RENAME body TO email;"
          "ALTER TABLE shop.users ADD UNIQUE (email)", "shop.users", "low"),
+        ("ALTER TABLE shop.tenants ADD iban text NOT NULL UNIQUE; GRANT UPDATE ON shop.tenants TO q_app", "shop.tenants", "medium"),
+        ("ALTER TABLE shop.notes RENAME TO profiles; ALTER TABLE shop.profiles RENAME body TO phone;"
+         "ALTER TABLE shop.profiles ADD UNIQUE (phone)", "shop.profiles", "medium"),
         ("ALTER TABLE shop.notes RENAME body TO email; ALTER TABLE shop.notes ADD UNIQUE (email)", "shop.notes", "medium"),
     ],
 )  # fmt: skip

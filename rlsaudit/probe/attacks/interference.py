@@ -28,7 +28,7 @@ from rlsaudit.probe.ground.world import Row, Tenant
 from rlsaudit.probe.seeding.plan import column_pairs, foreign_keys
 from rlsaudit.tenancy import words
 from rlsaudit.tenancy.model import Persona
-from rlsaudit.tenancy.people import signs_in
+from rlsaudit.tenancy.people import found_by
 
 WorldName = Literal["absent", "replaced"]
 _CANCELLED = "57014"
@@ -184,13 +184,9 @@ def _collisions(arena: Arena, on: Target, actor: Tenant, victim: Tenant) -> Iter
             continue
         for theirs in arena.world.of(on.relation.oid, victim.key)[:1]:
             values = {column: theirs.get(column) for column in columns}
-            expected = _by_design(arena, on.relation, columns) or any(words.given(column) for column in columns)
+            expected = found_by(on.relation, arena.tenancy.of(on.relation.oid).kind, columns)
+            expected = expected or any(words.given(column) for column in columns)
             yield from (replace(one, expected=expected) for one in _writing(arena, on, actor, values, index.name))
-
-
-def _by_design(arena: Arena, relation: Relation, columns: tuple[str, ...]) -> bool:
-    """Whether it is what tenants or people are found by before a tenant is known: a tenant's slug, a login."""
-    return arena.tenancy.of(relation.oid).kind in ("registry", "principal") or signs_in(relation, columns)
 
 
 def _taken(arena: Arena, on: Target, index: Index) -> tuple[str, ...]:
