@@ -115,9 +115,13 @@ def named_like(name: str, pattern: str) -> bool:
 
 
 def concerns(finding: Finding, cell: Cell) -> bool:
-    """Whether the finding is about this relation × role × command; an empty role or command means any."""
+    """Whether the finding is about this relation × role × command; an empty role or command means any.
+
+    A leak is about what was attacked too, where a trigger carried it on to what is at stake.
+    """
+    attacked = (finding.object,) if finding.source == "probe" else ()
     return (
-        cell.relation in (finding.place, *finding.also)
+        cell.relation in (finding.place, *attacked, *finding.also)
         and (finding.role in ("", cell.role) or cell.role in finding.roles)
         and (finding.command in ("", "ALL", cell.command) or cell.command in finding.commands)
     )

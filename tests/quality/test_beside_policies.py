@@ -4,7 +4,12 @@ and beside it the nearest sound thing.
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
+
+from rlsaudit.options import Options
+from rlsaudit.scan import scan
 
 OWN = "NULLIF(current_setting('app.tenant_id', true), '')::int"
 BASE = f"""
@@ -192,3 +197,25 @@ def test_a_foreign_table_is_read_as_whoever_is_mapped(schema, server, mapped) ->
         pytest.skip("this server has no postgres_fdw")
     found = [one for one in told(schema, LOOP.format(mapped)) if one[2] == "public.distant"]
     assert found == [("PROBE-READ", "critical", "public.distant", ("SELECT",), True)] * (mapped == "postgres")
+
+
+def test_a_cell_whose_trigger_carries_the_leak_on_is_told_of(tmp_path) -> None:
+    """The finding is about the table that was written to as well as about the one whose rows changed."""
+    source = tmp_path / "schema.sql"
+    source.write_text("""
+        CREATE ROLE b_app LOGIN;
+        CREATE TABLE tenants (id integer PRIMARY KEY, hits integer NOT NULL DEFAULT 0);
+        CREATE TABLE notes (id integer PRIMARY KEY, tenant_id integer NOT NULL REFERENCES tenants, body text);
+        CREATE FUNCTION hit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+            $$ BEGIN UPDATE public.tenants SET hits = hits + 1; RETURN NULL; END $$;
+        CREATE TRIGGER hit AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION hit();
+        ALTER TABLE tenants ENABLE ROW LEVEL SECURITY; ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON tenants USING (id = NULLIF(current_setting('app.tenant_id', true), '')::integer);
+        CREATE POLICY p ON notes USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::integer);
+        GRANT SELECT ON tenants TO b_app; GRANT SELECT, INSERT ON notes TO b_app;
+    """)
+    report = scan(Options(source=str(source), stdin=BytesIO(), budget=0.0), lambda what, done, of: None).report
+    assert ("public.notes", "INSERT", "leak") in {(c.relation, c.command, c.state) for c in report.cells}
+    found = next(f for f in report.findings if f.check == "PROBE-WRITE")
+    assert (found.object, found.relation) == ("public.notes", "public.tenants")
+    assert not any("no finding tells" in reason for reason in report.reasons)
