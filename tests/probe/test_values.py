@@ -112,3 +112,11 @@ def test_matches_of_patterns_are_matches_on_the_server(schema, pattern) -> None:
 
 def test_pattern_that_python_cannot_read() -> None:
     assert from_patterns("(x ~ '[[:alpha:'::text)") == ()
+
+
+def test_constants_that_a_column_cannot_hold_do_not_fit() -> None:
+    stage = Column(1, "stage", "stage", 0, "stage", "E", True, None, enum_labels=("draft", "posted"))
+    code = Column(2, "code", "character varying(3)", 0, "character varying", "S", True, None)
+    assert values.fits(stage, "draft") and not values.fits(stage, "closed")
+    assert values.fits(code, "PHP") and not values.fits(code, "before")
+    assert values.fits(Column(3, "note", "text", 0, "text", "S", True, None), "x" * 500)

@@ -142,8 +142,8 @@ class Supply:
             far: Counter[str] = Counter()
             for segment, words, constants in self._segments_about(relation):
                 (near if (column.name in words if plain else _names(segment, column.name)) else far).update(constants)
-            first = [v for v, _ in near.most_common(_MINED)]
-            then = [v for v, _ in far.most_common() if v not in near][:_MINED]
+            first = [v for v, _ in near.most_common() if values.fits(column, v)][:_MINED]
+            then = [v for v, _ in far.most_common() if v not in near and values.fits(column, v)][:_MINED]
             if column.category not in "SE" and (first or then):
                 taken = server_side.accepted(self._connection, column.type, (*first, *then))
                 first, then = [taken[v] for v in first if v in taken], [taken[v] for v in then if v in taken]

@@ -44,6 +44,11 @@ def candidates(
     return tuple(dict.fromkeys((*words, *typed, *mined, *_plain(column))))
 
 
+def fits(column: Column, value: str) -> bool:
+    """Whether a constant may stand in the column, as far as its labels or its length say."""
+    return value in column.enum_labels if column.enum_labels else column.category != "S" or len(value) <= _room(column)
+
+
 def known(base_type: str) -> bool:
     """Whether there are candidates of the type's own kind."""
     return _bare(base_type) in _BY_TYPE
