@@ -115,13 +115,18 @@ def named_like(name: str, pattern: str) -> bool:
 
 
 def concerns(finding: Finding, cell: Cell) -> bool:
-    """Whether the finding is about this relation × role × command; an empty role or command means any.
+    """Whether the finding is about this relation × role × command; an empty role or command means any."""
+    return _at(finding, cell, (finding.place, *finding.also))
 
-    A leak is about what was attacked too, where a trigger carried it on to what is at stake.
-    """
-    attacked = (finding.object,) if finding.source == "probe" else ()
+
+def attacks(finding: Finding, cell: Cell) -> bool:
+    """Whether a leak was reached through this cell, be it that a trigger carried it on to another relation."""
+    return _at(finding, cell, (finding.object, finding.place, *finding.also))
+
+
+def _at(finding: Finding, cell: Cell, places: tuple[str, ...]) -> bool:
     return (
-        cell.relation in (finding.place, *attacked, *finding.also)
+        cell.relation in places
         and (finding.role in ("", cell.role) or cell.role in finding.roles)
         and (finding.command in ("", "ALL", cell.command) or cell.command in finding.commands)
     )

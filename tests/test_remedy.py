@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlsaudit.finding import Finding
+from rlsaudit.finding import Cell, Finding, attacks, concerns
 from rlsaudit.remedy import with_fix
 
 LEAK = Finding(
@@ -32,7 +32,8 @@ CONTEXT = Finding("RLS403", "check", "t", "critical", "public.set_tenant(text)",
 OPEN = replace(POLICY, check="RLS103", object="policy q on public.t", fix="o")
 OTHERS = replace(POLICY, object="policy r on public.t", role="reporting and batch", fix="x")
 FUNCTION = replace(POLICY, check="RLS302", object="public.f()", command="", fix="f")
-ALL = (RIGHTS, KEY, CONTEXT, POLICY, OPEN, OTHERS, FUNCTION)
+HITS = replace(POLICY, check="RLS313", object="public.hit()", relation="public.counters", command="", fix="h")
+ALL = (HITS, RIGHTS, KEY, CONTEXT, POLICY, OPEN, OTHERS, FUNCTION)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +51,19 @@ ALL = (RIGHTS, KEY, CONTEXT, POLICY, OPEN, OTHERS, FUNCTION)
         (replace(LEAK, property="interference", message="tells through t_x_fkey of other tenants' rows"), "k"),
         (replace(LEAK, property="interference", message="tells through t_y_fkey of other tenants' rows"), ""),
         (replace(LEAK, property="alive"), ""),
+        (replace(LEAK, property="write", relation="public.counters"), "h"),
         (replace(LEAK, fix="own"), "own"),
     ],
 )
 def test_the_cause_and_no_other(leak: Finding, fix: str) -> None:
     assert with_fix(leak, ALL).fix == fix
     assert with_fix(leak, ()).fix == leak.fix
+
+
+def test_a_leak_that_was_carried_on_is_about_one_relation_and_attacked_through_another() -> None:
+    """To waive it says nothing of what else may be reached through the relation that was attacked."""
+    carried = replace(LEAK, property="write", command="INSERT", relation="public.counters")
+    attacked = Cell("public.t", "app", "INSERT", "leak")
+    assert attacks(carried, attacked) and not concerns(carried, attacked)
+    at_stake = replace(attacked, relation="public.counters")
+    assert attacks(carried, at_stake) and concerns(carried, at_stake)

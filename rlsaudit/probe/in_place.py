@@ -164,8 +164,7 @@ def _again(connection: Connection, arena: Arena, leak: Leak) -> bool:
     """Whether the same program shows the same leak once more."""
     role = next(role for role in arena.tenancy.roles if role.name == leak.role)
     first = [release(arena.catalog.relation(leak.relation))] if leak.without else []
-    if leak.vacated:
-        first = [vacate(arena.catalog.relation(oid), leak.actor) for oid in sorted(leak.without)]
+    first += [vacate(arena.catalog.relation(oid), leak.actor) for oid in sorted(leak.vacated)]
     program = [*leak.context, *leak.visits[-1].statements]
     with _guest(connection, arena, role) as guest:
         if leak.channel != "digest":

@@ -12,7 +12,11 @@ from rlsaudit.catalog.relations import Relation
 from rlsaudit.prove.tables import NOTHING
 from rlsaudit.tenancy.model import Classified
 
-_OWNER = re.compile(r"owner|founder|creator|created_by|admin_user", re.IGNORECASE)
+_OWNER = re.compile(
+    r"((primary|account|org(anization|anisation)?|team|tenant|workspace|company|business|shop|store|project)_)?"
+    r"(owner|founder|creator|owned_by|created_by)(_(id|uid|uuid|user|profile))*"
+)
+"""Not a former one, or one to be."""
 Own = Callable[[e.Column, Expression], bool]
 """Whether a column that is equal to something makes the row the acting user's own."""
 
@@ -36,7 +40,7 @@ def ties(catalog: Catalog, relation: Relation, classified: Classified, column: e
     """Whether the column says to which tenants a user belongs: the owner in the list of tenants, or a member where there
     is one row for each tenant and user."""
     if classified.kind == "registry":
-        return bool(_OWNER.search(column.name))
+        return bool(_OWNER.fullmatch(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()))
     key = relation.column(classified.key) if classified.key and not classified.path else None
     pair = {column.number, key.number} if key is not None else set()
     return classified.kind == "membership" and any(

@@ -8,13 +8,16 @@ from collections.abc import Collection
 from rlsaudit.catalog.relations import Relation
 from rlsaudit.tenancy.model import RelationClass
 
-_LOGIN = re.compile(r"(e_?)?mail(_address)?|(user|login|nick|screen)_?name|login|handle|sub|auth_?(id|user_?id)")
+_LOGIN = re.compile(
+    r"((normali[sz]ed|canonical)_)?((e_?)?mail(_address)?|(user|login|nick|screen)_?name|login|handle|sub|auth_?(id|user_?id))"
+)
 _PHONE = re.compile(r"phone(_?number)?|mobile")
 _PEOPLE = re.compile(r"(app_|auth_|tenant_)?(users?(_\w+)?|accounts?|profiles?|logins?|identities)")
 _PASSWORD = re.compile(r"passw(or)?d|pwd|password_?(hash|digest)|encrypted_password")
 _SECRET_OF_A_PERSON = re.compile(
-    r"(^|_)(ssn|social_security\w*|iban|bic|(tax|vat)_?(id|no|number|payer)?|passport\w*|licen[cs]e\w*|national\w*"
-    r"|insurance\w*|bank\w*|card\w*|phone\w*|mobile\w*|birth\w*)(_|$)"
+    r"(^|_)(ssn|social_security\w*|iban|bic|ein|duns|lei|(tax|vat|company|registration|card|account)_?(id|no|number)|taxpayer"
+    r"|passport\w*|licen[cs]e\w*|national\w*|insurance\w*|bank\w*|credit\w*|phone\w*|mobile(_?(no|number|phone))?|birth\w*"
+    r"|medical\w*|diagnos\w*|patient\w*)$"
 )
 
 

@@ -372,6 +372,14 @@ _TAKEN_PLACES = {
         "GRANT SELECT, UPDATE ON shop.t TO q_app;",
         "shop.t", "UPDATE",
     ),
+    "an own row that moves and is referred to": (
+        "CREATE TABLE shop.t (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);"
+        "CREATE TABLE shop.of_t (tenant_id integer NOT NULL REFERENCES shop.t, id serial PRIMARY KEY);"
+        + _GUARDED.format("t")
+        + "CREATE POLICY own ON shop.t USING (tenant_id = shop.tenant()) WITH CHECK (tenant_id > 0);"
+        "GRANT SELECT, UPDATE ON shop.t TO q_app;",
+        "shop.t", "UPDATE",
+    ),
     "a policy that asks for an own row": (
         "CREATE TABLE shop.t (tenant_id integer PRIMARY KEY REFERENCES shop.tenants, theme text NOT NULL);"
         "CREATE FUNCTION shop.has() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS"
@@ -407,3 +415,24 @@ def test_a_row_that_becomes_the_tenants_own_meets_its_own_row(base, schema) -> N
         GRANT SELECT, INSERT ON shop.t, shop.log TO q_app; GRANT USAGE ON ALL SEQUENCES IN SCHEMA shop TO q_app;
     """).probe()  # fmt: skip
     assert [(f.property, f.object, f.message) for f in result.findings] == []
+
+
+def test_an_own_row_under_anothers_identity_adopts_nobody(base, schema) -> None:
+    """The primary key refuses it for good: children whose parent another tenant has are not the acting tenant's to change."""
+    result = schema(base + """
+        CREATE TABLE shop.parents (id integer PRIMARY KEY, tenant_id integer NOT NULL REFERENCES shop.tenants, name text NOT NULL);
+        CREATE TABLE shop.children (id serial PRIMARY KEY, tenant_id integer NOT NULL REFERENCES shop.tenants,
+            parent integer NOT NULL REFERENCES shop.parents, parent_name text);
+        CREATE TABLE shop.firsts (id serial PRIMARY KEY, parent integer NOT NULL REFERENCES shop.parents);
+        CREATE FUNCTION shop.name() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+            UPDATE shop.children SET parent_name = NEW.name WHERE parent = NEW.id;
+            INSERT INTO shop.firsts (parent) VALUES (NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER name AFTER INSERT ON shop.parents FOR EACH ROW EXECUTE FUNCTION shop.name();
+        ALTER TABLE shop.parents ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.children ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE shop.firsts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON shop.parents USING (tenant_id = shop.tenant());
+        CREATE POLICY own ON shop.children USING (tenant_id = shop.tenant());
+        CREATE POLICY own ON shop.firsts USING (EXISTS (SELECT FROM shop.parents AS p WHERE p.id = parent AND p.tenant_id = shop.tenant()));
+        GRANT SELECT, INSERT ON shop.parents TO q_app; GRANT SELECT ON shop.children, shop.firsts TO q_app;
+    """).probe()  # fmt: skip
+    assert [(f.property, f.object, f.message) for f in result.findings if f.property != "interference"] == []

@@ -226,6 +226,7 @@ def test_what_ties_a_user_to_tenants_is_the_users_to_see(schema, more, table) ->
 
 
 _REFERRED = _OWNED.format(column="referred_by", command="SELECT") % ""
+_FORMER = _OWNED.format(column="former_owner_id", command="SELECT") % ""
 _CHANGED = _OWNED.format(column="owner_id", command="ALL").replace("USING (", f"USING ({_OWN} OR ") % ""
 _AUTHORS = (
     "CREATE TABLE docs (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, created_by int NOT NULL, body text);"
@@ -251,6 +252,7 @@ _INVITED = (
         (_OWNS % " OR level = 4711", "public.tenants", "SELECT"),
         (_LINKS % " OR level = 4711", "public.members", "SELECT"),
         (_REFERRED, "public.tenants", "SELECT"),
+        (_FORMER, "public.tenants", "SELECT"),
         (_CHANGED, "public.tenants", "UPDATE"),
         (_AUTHORS, "public.docs", "SELECT"),
         (_MADE_OF, "public.tenants", "SELECT"),

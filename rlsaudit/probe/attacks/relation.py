@@ -175,11 +175,13 @@ def _inserts(on: Target, world: World, tenant: Tenant) -> Made:
                     yield "blind", insert(on.relation, {**own, **pointed})
     for other in world.others(tenant):
         # Rows that are there already too: a trigger may turn an INSERT into an update of them.
-        for row in (*_spare(on, world, other), *_occupying(on, world, tenant, other)):
+        for row in _spare(on, world, other):
             theirs = _permitted(row, on.insertable)
             yield "foreign", insert(on.relation, theirs)
             for column in _sharing(on):
                 yield "foreign", insert(on.relation, {**theirs, column: tenant.key})
+        for row in _occupying(on, world, tenant, other):
+            yield "blind", insert(on.relation, _permitted(row, on.insertable))
         yield from _upserts(on, world, other)
     first = tenant is world.tenants[0]
     for row in _spare(on, world, world.others(tenant)[0])[:1] if first else ():

@@ -30,7 +30,7 @@ _IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
 """The statement has no meaning here: a view that cannot be written, a generated column."""
 _TAKEN = frozenset({"23505", "23P01"})
 _VACATED = 12
-"""Attacks of a cell that are tried again where their place is free."""
+"""Attacks of a cell under one persona that are tried again where their place is free."""
 _HANGS = 6
 """Statements of one cell that may run into the timeout before it is given up."""
 _RAISED = frozenset({"P0001", "P0002", "P0004"})
@@ -146,7 +146,7 @@ def sweep(
 def _cell(arena: Arena, session: Session, on: Target, command: Command, first_leak: bool) -> Tried:
     tried = Tried()
     for persona in arena.tenancy.context.personas:
-        before, tried.alive = tried.alive, False
+        before, tried.alive, tried.vacated = tried.alive, False, 0
         for tenant in arena.world.tenants:
             for attack in arena.attacks(on, tenant, command):
                 _one(arena, session, attack, persona, tried)
@@ -176,25 +176,10 @@ def crossing(
 
 def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried: Tried) -> None:
     context = acting(persona, attack.tenant.key, attack.tenant.user)
-    without, vacated = frozenset[int](), False
-    transcript = _run(arena, session, context, attack)
-    failed = transcript.failed
-    if failed is not None and failed.sqlstate == "23503" and attack.command in ("UPDATE", "DELETE"):
-        # A row that is still referred to cannot be judged: take the referring rows away and try again.
-        relation = arena.catalog.relation(attack.relation)
-        without = frozenset(child.oid for child in referrers(arena.catalog, relation))
-        transcript = _run(arena, session, context, attack, (release(relation), arena.digest(attack.relation)))
-    elif failed is not None and (place := _occupied(arena, attack, failed, tried)) is not None:
-        # The policies have passed the row, and its place is taken: try again where no other tenant's rows stand.
-        without, vacated = frozenset({place.oid}), True
-        tried.vacated += 1
-        # Whose children are told by way of a removed row are told apart by nothing else.
-        stands = digest_of({place.oid, *(child.oid for child in referrers(arena.catalog, place))})
-        stands = arena.digest(attack.relation) if arena.in_place else stands
-        transcript = _run(arena, session, context, attack, (vacate(place, attack.tenant.key), stands))
+    transcript, freed = _freed(arena, session, context, attack, tried)
     tried.trials += 1
     tried.cancelled += any(reply.sqlstate == CANCELLED for reply in transcript.replies)
-    judged = _split(transcript, len(context), attack, released=bool(without))
+    judged = _split(transcript, len(context), attack, len(freed.first))
     if judged is None:
         _note_failure(attack, transcript.failed, tried)
         return
@@ -210,7 +195,9 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         evidence = oracle.foreign_key_seen(reply, attack.key_at, attack.tenant.key, arena.known)
         key_column = (arena.tenancy.of(attack.relation).key or "") if evidence else ""
     if evidence is None and after is not None:
-        evidence = oracle.changed(arena.world.baseline, after, attack.tenant.key, arena.known, since=before)
+        evidence = oracle.changed(
+            arena.world.baseline, after, attack.tenant.key, arena.known, since=before, first=attack.relation
+        )
     if evidence is not None:
         tried.leaks.append(
             Leak(
@@ -225,8 +212,8 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
                 context=context,
                 mark=evidence.mark,
                 changed=evidence.relation,
-                without=without,
-                vacated=vacated,
+                without=freed.without,
+                vacated=freed.vacated,
                 persona=persona.name,
                 key_column=key_column,
                 severity="high" if attack.aim == "peek" else None,  # it takes a function of the attacker's own
@@ -234,10 +221,51 @@ def _one(arena: Arena, session: Session, attack: Attack, persona: Persona, tried
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Freed:
+    """What was taken out of an attack's way, in its own transaction: statements, the last of which shows what then stands."""
+
+    first: tuple[str, ...] = ()
+    without: frozenset[int] = frozenset()
+    vacated: frozenset[int] = frozenset()
+
+
+def _freed(
+    arena: Arena, session: Session, context: tuple[str, ...], attack: Attack, tried: Tried
+) -> tuple[Transcript, _Freed]:
+    """The attack, tried again where a key alone refused it: policies had passed the row, and with other rows it may stand."""
+    catalog, freed = arena.catalog, _Freed()
+    released = attack.command not in ("UPDATE", "DELETE")
+    while True:
+        transcript = _run(arena, session, context, attack, freed.first)
+        failed = transcript.failed
+        if failed is None:
+            return transcript, freed
+        if failed.sqlstate == "23503" and not released:
+            # A row that is still referred to cannot be judged: take the referring rows away.
+            place, released = catalog.relation(attack.relation), True
+            without = frozenset(child.oid for child in referrers(catalog, place))
+            freed = replace(freed, first=(*freed.first[:-1], release(place)), without=without)
+        elif not freed.vacated and (taken := _occupied(arena, attack, failed, tried)) is not None:
+            # Its place is taken: take other tenants' rows away, and theirs that refer to them.
+            vacated = frozenset((taken.oid, *(child.oid for child in referrers(catalog, taken))))
+            freed = replace(freed, first=(*freed.first[:-1], vacate(taken, attack.tenant.key)), vacated=vacated)
+            tried.vacated += 1
+        else:
+            return transcript, freed
+        # What is told by way of removed rows is held against what stands now, changed or not.
+        looked = {attack.relation, *freed.without, *freed.vacated}
+        stands = arena.digest(attack.relation) if arena.in_place else digest_of(looked)
+        freed = replace(freed, first=(*freed.first, stands))
+
+
 def _occupied(arena: Arena, attack: Attack, failed: Reply, tried: Tried) -> Relation | None:
     """The relation whose unique key alone refused a row of another tenant: policies are asked before it.  That a tenant is
     there already is no policy's matter."""
-    if failed.sqlstate not in _TAKEN or failed.raised or attack.aim == "own" or tried.vacated >= _VACATED:
+    aims = (
+        ("foreign",) if attack.command == "INSERT" else ("foreign", "blind")
+    )  # a new row that names no one is the actor's
+    if failed.sqlstate not in _TAKEN or failed.raised or attack.aim not in aims or tried.vacated >= _VACATED:
         return None
     if any(leak.breaks == "forge" for leak in tried.leaks):
         return None
@@ -265,15 +293,14 @@ def _run(
 
 
 def _split(
-    transcript: Transcript, context: int, attack: Attack, *, released: bool
+    transcript: Transcript, context: int, attack: Attack, first: int
 ) -> tuple[Reply, oracle.Digest | None, oracle.Digest | None] | None:
     """(the attack's own reply, digest before, digest after), or None when the statement never got to run."""
     replies = transcript.replies
-    first = 2 if released else 0
     at = first + context
     if len(replies) <= at or any(reply.sqlstate for reply in replies[:at]):
         return None
-    before = oracle.parse_digest(replies[1]) if released else None
+    before = oracle.parse_digest(replies[first - 1]) if first else None
     last = replies[-1]
     complete = attack.command != "SELECT" and len(replies) == at + 3 and not last.sqlstate
     failed = next((reply for reply in replies[at:] if reply.sqlstate), None)

@@ -81,8 +81,8 @@ def release(relation: Relation) -> str:
 
 
 def vacate(relation: Relation, tenant: str) -> str:
-    """A statement that removes rows of ``relation`` that are other tenants' than this one's, so that a unique key cannot
-    stand in for a policy."""
+    """A statement that removes rows of ``relation`` that are other tenants' than this one's, and theirs that refer to them,
+    so that a unique key cannot stand in for a policy."""
     return said("SELECT {}.vacate({}, {})", sql.Identifier(SCHEMA), sql.Literal(relation.oid), sql.Literal(tenant))
 
 
@@ -98,9 +98,14 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     for relation in digested(catalog, tenancy):
         whose = owner(catalog, tenancy.of(relation.oid), tenants)
         made.append(_function(f"digest_{relation.oid}()", f"BEGIN RETURN QUERY {_counting(relation, whose)}; END"))
-        deletion = said("DELETE FROM {} AS t WHERE {} <> $1;", name(relation), whose)
-        made.append(_function(f"vacate_{relation.oid}(tenant text)", f"BEGIN {deletion} END", returns="void"))
-        if children := referrers(catalog, relation):
+        children = referrers(catalog, relation)
+        if tenancy.of(relation.oid).kind != "registry":
+            others = " ".join(
+                said("DELETE FROM {} AS t WHERE {} <> $1;", name(one), owner(catalog, tenancy.of(one.oid), tenants))
+                for one in (*reversed(children), relation)
+            )
+            made.append(_function(f"vacate_{relation.oid}(tenant text)", f"BEGIN {others} END", returns="void"))
+        if children:
             deletions = " ".join(said("DELETE FROM {};", name(child)) for child in children)
             made.append(_function(f"release_{relation.oid}()", f"BEGIN {deletions} END", returns="void"))
     by_others = catalog.foreign_servers or any(one.name in _ELSEWHERE for one in catalog.extensions)

@@ -49,8 +49,8 @@ class Leak:
     """What a superuser's script changes first, so that rows stand as careless hands leave them."""
     without: frozenset[int] = frozenset()
     """Relations whose rows were removed first, so that a foreign key does not hide the leak."""
-    vacated: bool = False
-    """Only those of other tenants than the actor were, so that a unique key does not hide it."""
+    vacated: frozenset[int] = frozenset()
+    """Relations of which other tenants' rows were removed first, so that a unique key does not hide it."""
     persona: str = ""
     key_column: str = ""
     """Column whose value is the mark: a tenant key is too short a text to be looked for anywhere in a row."""
@@ -87,7 +87,7 @@ class Leak:
 
     def goes_without(self, relation: int, owner: str) -> bool:
         """Whether rows of this owner were removed first."""
-        return relation in self.without and not (self.vacated and owner in (self.actor, SHARED))
+        return relation in self.without or (relation in self.vacated and owner not in (self.actor, SHARED))
 
     @property
     def place(self) -> Place:

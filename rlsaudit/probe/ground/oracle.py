@@ -102,18 +102,19 @@ def looked_at(digest: Digest) -> frozenset[int]:
 
 
 def changed(
-    before: Digest, after: Digest, actor: str, known: frozenset[str], since: Digest | None = None
+    before: Digest, after: Digest, actor: str, known: frozenset[str], since: Digest | None = None, first: int = 0
 ) -> Evidence | None:
     """The first change to rows of another owner, in the relations that ``after`` looked at; to rows that all tenants share
-    only where no tenant's own are changed.
+    only where no tenant's own are changed.  ``first`` is the relation that is looked at before all others.
 
     More rows of a known other tenant is forgery (a row was made for it or moved to it); any other difference is a
     write.  Rows of owners that nobody knows (a freshly invented key) harm no tenant.  ``since`` is later than ``before``,
     and stands for it where it looked.
     """
     anew = looked_at(since or {})
-    places = [(relation, owner) for relation in sorted(looked_at(after)) for owner in sorted(known - {actor, SHARED})]
-    places += [(relation, SHARED) for relation in sorted(looked_at(after)) if actor != SHARED]
+    relations = sorted(looked_at(after), key=lambda relation: (relation != first, relation))
+    places = [(relation, owner) for relation in relations for owner in sorted(known - {actor, SHARED})]
+    places += [(relation, SHARED) for relation in relations if actor != SHARED]
     for place in places:
         relation, owner = place
         stood = since if since is not None and relation in anew else before

@@ -49,7 +49,7 @@ class Trying:
 
     def __init__(self, connection: Connection, stage: Stage, rows: Sequence[SeedRow]) -> None:
         self._connection, self._stage, self._rows = connection, stage, rows
-        self._without: tuple[frozenset[int], bool, str] | None = None
+        self._without: tuple[frozenset[int], frozenset[int], str] | None = None
         self._stands = False
         self._standing = ExitStack()
 
