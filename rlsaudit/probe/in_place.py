@@ -24,7 +24,7 @@ from rlsaudit.probe.attacks.reach import touches
 from rlsaudit.probe.attacks.sweep import Arena, CellKey, sweep
 from rlsaudit.probe.detector import unguarded
 from rlsaudit.probe.ground import oracle
-from rlsaudit.probe.ground.digest import DIGEST, release, vacate
+from rlsaudit.probe.ground.digest import DIGEST, referrers, release, vacate
 from rlsaudit.probe.ground.leak import Leak, Tried, shortest
 from rlsaudit.probe.ground.lost import lost
 from rlsaudit.probe.ground.session import Transcript
@@ -164,7 +164,10 @@ def _again(connection: Connection, arena: Arena, leak: Leak) -> bool:
     """Whether the same program shows the same leak once more."""
     role = next(role for role in arena.tenancy.roles if role.name == leak.role)
     first = [release(arena.catalog.relation(leak.relation))] if leak.without else []
-    first += [vacate(arena.catalog.relation(oid), leak.actor) for oid in sorted(leak.vacated)]
+    if leak.vacated:
+        emptied = map(arena.catalog.relation, leak.vacated)
+        leaves_first = sorted(emptied, key=lambda one: (len(referrers(arena.catalog, one)), one.oid))
+        first.append(vacate(leaves_first, leak.actor))
     program = [*leak.context, *leak.visits[-1].statements]
     with _guest(connection, arena, role) as guest:
         if leak.channel != "digest":

@@ -248,8 +248,9 @@ def _freed(
             freed = replace(freed, first=(*freed.first[:-1], release(place)), without=without)
         elif not freed.vacated and (taken := _occupied(arena, attack, failed, tried)) is not None:
             # Its place is taken: take other tenants' rows away, and theirs that refer to them.
-            vacated = frozenset((taken.oid, *(child.oid for child in referrers(catalog, taken))))
-            freed = replace(freed, first=(*freed.first[:-1], vacate(taken, attack.tenant.key)), vacated=vacated)
+            emptied = (*reversed(referrers(catalog, taken)), taken)
+            vacated = frozenset(one.oid for one in emptied)
+            freed = replace(freed, first=(*freed.first[:-1], vacate(emptied, attack.tenant.key)), vacated=vacated)
             tried.vacated += 1
         else:
             return transcript, freed

@@ -53,10 +53,13 @@ BEGIN
     END IF;
 END"""
 _VACATE = f"""
+DECLARE one bigint;
 BEGIN
-    IF to_regproc('{SCHEMA}.vacate_' || relation) IS NOT NULL THEN
-        EXECUTE 'SELECT {SCHEMA}.vacate_' || relation || '($1)' USING $2;
-    END IF;
+    FOREACH one IN ARRAY relations LOOP
+        IF to_regproc('{SCHEMA}.vacate_' || one) IS NOT NULL THEN
+            EXECUTE 'SELECT {SCHEMA}.vacate_' || one || '($1)' USING $2;
+        END IF;
+    END LOOP;
 END"""
 _WHOLE = f"BEGIN RETURN QUERY SELECT * FROM {SCHEMA}.digest(NULL); END"
 
@@ -80,10 +83,11 @@ def release(relation: Relation) -> str:
     return f"SELECT {SCHEMA}.release({relation.oid})"
 
 
-def vacate(relation: Relation, tenant: str) -> str:
-    """A statement that removes rows of ``relation`` that are other tenants' than this one's, and theirs that refer to them,
-    so that a unique key cannot stand in for a policy."""
-    return said("SELECT {}.vacate({}, {})", sql.Identifier(SCHEMA), sql.Literal(relation.oid), sql.Literal(tenant))
+def vacate(relations: Iterable[Relation], tenant: str) -> str:
+    """A statement that removes rows of the relations that are other tenants' than this one's, so that a unique key cannot
+    stand in for a policy: first those that refer to others, whose owner is told by way of these."""
+    listed = f"{{{','.join(str(relation.oid) for relation in relations)}}}"
+    return said("SELECT {}.vacate({}, {})", sql.Identifier(SCHEMA), sql.Literal(listed), sql.Literal(tenant))
 
 
 def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants: tuple[Tenant, ...]) -> None:
@@ -98,14 +102,9 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
     for relation in digested(catalog, tenancy):
         whose = owner(catalog, tenancy.of(relation.oid), tenants)
         made.append(_function(f"digest_{relation.oid}()", f"BEGIN RETURN QUERY {_counting(relation, whose)}; END"))
-        children = referrers(catalog, relation)
-        if tenancy.of(relation.oid).kind != "registry":
-            others = " ".join(
-                said("DELETE FROM {} AS t WHERE {} <> $1;", name(one), owner(catalog, tenancy.of(one.oid), tenants))
-                for one in (*reversed(children), relation)
-            )
-            made.append(_function(f"vacate_{relation.oid}(tenant text)", f"BEGIN {others} END", returns="void"))
-        if children:
+        others = said("DELETE FROM {} AS t WHERE {} <> $1;", name(relation), whose)
+        made.append(_function(f"vacate_{relation.oid}(tenant text)", f"BEGIN {others} END", returns="void"))
+        if children := referrers(catalog, relation):
             deletions = " ".join(said("DELETE FROM {};", name(child)) for child in children)
             made.append(_function(f"release_{relation.oid}()", f"BEGIN {deletions} END", returns="void"))
     by_others = catalog.foreign_servers or any(one.name in _ELSEWHERE for one in catalog.extensions)
@@ -115,8 +114,8 @@ def install(connection: Connection, catalog: Catalog, tenancy: Tenancy, tenants:
         "release(relation bigint)": _function(
             "release(relation bigint)", _RELEASE, returns="void", definer=_UNTRIGGERED
         ),
-        "vacate(relation bigint, tenant text)": _function(
-            "vacate(relation bigint, tenant text)", _VACATE, returns="void", definer=_UNTRIGGERED
+        "vacate(relations bigint[], tenant text)": _function(
+            "vacate(relations bigint[], tenant text)", _VACATE, returns="void", definer=_UNTRIGGERED
         ),
     }
     for at in range(0, len(made), _MESSAGE):
