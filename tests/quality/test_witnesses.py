@@ -255,10 +255,17 @@ _INVITED = (
         (_FORMER, "public.tenants", "SELECT"),
         (_CHANGED, "public.tenants", "UPDATE"),
         (_AUTHORS, "public.docs", "SELECT"),
-        (_MADE_OF, "public.tenants", "SELECT"),
     ],
 )
 def test_what_else_opens_such_rows_is_found(schema, more, table, command) -> None:
     loaded = schema(_items(_OWN, "tier int NOT NULL", more))
     leaks = {(f.object, f.command) for f in _probed(loaded, _doubts(loaded)).findings if f.confirmed}
     assert (table, command) in leaks
+
+
+def test_what_is_made_of_a_users_name_is_no_users_name(schema) -> None:
+    """Rows of several tenants are admitted, whichever the solver shows."""
+    doubts = _doubts(schema(_items(_OWN, "tier int NOT NULL", _MADE_OF)))
+    doubt = next(doubt for doubt in doubts if doubt.cell == ("public.tenants", "w_app", "SELECT"))
+    assert doubt.rows
+    assert "one session reaches rows of two tenants" in doubt.why
