@@ -20,6 +20,7 @@ from rlsaudit.catalog.relations import Policy, Relation, Trigger
 from rlsaudit.check import Subject, kept
 from rlsaudit.finding import SEVERITIES, Severity
 from rlsaudit.tenancy import words
+from rlsaudit.tenancy.people import one_for_each
 
 _LOOSE: frozenset[Kind] = frozenset({"open", "setting", "party", "gate", "person", "role"})
 """Ways that a role may take to rows that are not its tenant's, see ``severity_of``."""
@@ -143,18 +144,10 @@ def _unique(subject: Subject, use: Use, name: str) -> bool:
 
 def _his_own(subject: Subject, use: Use, name: str) -> bool:
     """Whether rows found by the user are about the user: his account, his memberships."""
-    if use.classified.kind not in ("membership", "principal") and not _own_record(subject, use, name):
+    tied = one_for_each(subject.catalog, use.relation, use.place.key or "", name)
+    if use.classified.kind not in ("membership", "principal") and not tied:
         return False
     return user_ids(subject, use, name) != "within a tenant"
-
-
-def _own_record(subject: Subject, use: Use, name: str) -> bool:
-    """Whether the relation ties users to tenants: one row for each pair.  A user may see to what he belongs."""
-    key, user = (use.relation.column(one) for one in (use.place.key or "", name))
-    if key is None or user is None:
-        return False
-    indexes = subject.catalog.indexes_of(use.relation.oid)
-    return any(one.unique and set(one.columns) == {key.number, user.number} for one in indexes)
 
 
 def _tenant_elsewhere(subject: Subject, use: Use) -> bool:

@@ -46,7 +46,9 @@ def _caused(leak: Finding, check: Finding) -> bool:
     if check.role and leak.role and leak.role not in re.split(r", | and ", check.role):
         return False
     if check.check == "RLS313":  # a trigger that carries on what is done to another table
-        return leak.relation not in ("", leak.object) and leak.relation in (check.relation, *check.message.split())
+        return leak.relation not in ("", leak.object) and leak.relation in (
+            check.relation, *(word.rstrip(".,;:") for word in check.message.split())
+        )  # fmt: skip
     if check.check.startswith(_FUNCTION):
         return leak.object == check.object
     if leak.relation not in ("", leak.object) and leak.property == "write":

@@ -87,16 +87,16 @@ def judge(question: Question) -> Result:
         found = _agreeing(question, question.others, session)
         if found.verdict == "proven":
             reason = "rows are one tenant's, or name the acting user as one to whom their tenant belongs"
-            return max((replace(found, verdict="unknown", reason=reason), *_always(question)), key=_worse)
+            return max((replace(found, verdict="unknown", reason=reason), *_always(question, session)), key=_worse)
     if found.verdict != "proven":
         return found
-    return max((found, *_always(question)), key=_worse)
+    return max((found, *_always(question, session)), key=_worse)
 
 
-def _always(question: Question) -> Iterator[Result]:
+def _always(question: Question, session: Session) -> Iterator[Result]:
     """What must hold beside: nothing without a context, and no error that tells."""
     for side, predicate in question.bounds:
-        yield _closed(question, side, predicate, _session(question))
+        yield _closed(question, side, predicate, session)
     for side, predicate in question.bounds:
         if side == "old":
             yield _silent(question, predicate)

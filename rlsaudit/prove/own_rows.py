@@ -11,6 +11,7 @@ from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.relations import Relation
 from rlsaudit.prove.tables import NOTHING
 from rlsaudit.tenancy.model import Classified
+from rlsaudit.tenancy.people import one_for_each
 
 _OWNER = re.compile(
     r"((primary|account|org(anization|anisation)?|team|tenant|workspace|company|business|shop|store|project)_)?"
@@ -41,11 +42,8 @@ def ties(catalog: Catalog, relation: Relation, classified: Classified, column: e
     is one row for each tenant and user."""
     if classified.kind == "registry":
         return bool(_OWNER.fullmatch(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column.name).lower()))
-    key = relation.column(classified.key) if classified.key and not classified.path else None
-    pair = {column.number, key.number} if key is not None else set()
-    return classified.kind == "membership" and any(
-        one.unique and set(one.columns) == pair for one in catalog.indexes_of(relation.oid)
-    )
+    key = "" if classified.path else classified.key or ""
+    return classified.kind == "membership" and one_for_each(catalog, relation, key, column.name)
 
 
 def names_user(expression: Expression) -> bool:

@@ -1,10 +1,11 @@
-"""What tenants and people are found by before a tenant is known: it must be unique among all tenants."""
+"""People and tenants: what they are found by before a tenant is known, and what ties the ones to the others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
+from rlsaudit.catalog.model import Catalog
 from rlsaudit.catalog.relations import Relation
 from rlsaudit.tenancy.model import RelationClass
 
@@ -29,6 +30,15 @@ def found_by(relation: Relation, kind: RelationClass, columns: Collection[str]) 
     if kind in ("registry", "principal"):
         return not any(_SECRET_OF_A_PERSON.search(name.lower()) for name in columns) or _signs_in(relation, columns)
     return _signs_in(relation, columns)
+
+
+def one_for_each(catalog: Catalog, relation: Relation, key: str, user: str) -> bool:
+    """Whether the relation ties users to tenants: one row for each pair.  A user may see to what he belongs."""
+    columns = [relation.column(name) for name in (key, user)]
+    pair = {column.number for column in columns if column is not None}
+    return len(pair) == len(columns) and any(
+        index.unique and set(index.columns) == pair for index in catalog.indexes_of(relation.oid)
+    )
 
 
 def _signs_in(relation: Relation, columns: Collection[str]) -> bool:

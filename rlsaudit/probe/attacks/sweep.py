@@ -29,8 +29,6 @@ _BY_CONSTRAINT = frozenset({"23503", "23505", "23514", "23502", "23P01", "23001"
 _IMPOSSIBLE = frozenset({"55000", "0A000", "42809", "428C9"})
 """The statement has no meaning here: a view that cannot be written, a generated column."""
 _TAKEN = frozenset({"23505", "23P01"})
-_VACATED = 12
-"""Attacks of a cell under one persona that are tried again where their place is free."""
 _HANGS = 6
 """Statements of one cell that may run into the timeout before it is given up."""
 _RAISED = frozenset({"P0001", "P0002", "P0004"})
@@ -146,7 +144,7 @@ def sweep(
 def _cell(arena: Arena, session: Session, on: Target, command: Command, first_leak: bool) -> Tried:
     tried = Tried()
     for persona in arena.tenancy.context.personas:
-        before, tried.alive, tried.vacated = tried.alive, False, 0
+        before, tried.alive = tried.alive, False
         for tenant in arena.world.tenants:
             for attack in arena.attacks(on, tenant, command):
                 _one(arena, session, attack, persona, tried)
@@ -251,7 +249,6 @@ def _freed(
             emptied = (*reversed(referrers(catalog, taken)), taken)
             vacated = frozenset(one.oid for one in emptied)
             freed = replace(freed, first=(*freed.first[:-1], vacate(emptied, attack.tenant.key)), vacated=vacated)
-            tried.vacated += 1
         else:
             return transcript, freed
         # What is told by way of removed rows is held against what stands now, changed or not.
@@ -263,10 +260,9 @@ def _freed(
 def _occupied(arena: Arena, attack: Attack, failed: Reply, tried: Tried) -> Relation | None:
     """The relation whose unique key alone refused a row of another tenant: policies are asked before it.  That a tenant is
     there already is no policy's matter."""
-    aims = (
-        ("foreign",) if attack.command == "INSERT" else ("foreign", "blind")
-    )  # a new row that names no one is the actor's
-    if failed.sqlstate not in _TAKEN or failed.raised or attack.aim not in aims or tried.vacated >= _VACATED:
+    # A new row that names no one is the actor's.
+    own = attack.aim == "own" or (attack.aim == "blind" and attack.command == "INSERT")
+    if failed.sqlstate not in _TAKEN or failed.raised or own:
         return None
     if any(leak.breaks == "forge" for leak in tried.leaks):
         return None

@@ -115,8 +115,6 @@ class Tried:
     """Another error of a command that was to work: nothing is known then."""
     impossible: str = ""
     """The server's word that the command has no meaning here (a view that cannot be written)."""
-    vacated: int = 0
-    """Attacks that were tried again without other tenants' rows in their place."""
     cancelled: int = 0
     """Attacks that ran into the timeout, and have shown nothing."""
     empty: bool = False
